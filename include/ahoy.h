@@ -1,0 +1,666 @@
+/*
+ * ahoy.h: the socket server that C programs link.                       libahoy 0.1.0
+ *
+ *     #include <ahoy.h>
+ *     int main(void) { return ahoy_serve("tcp://0.0.0.0:8888", "Hello from server"); }
+ *
+ * is a whole server: on every core, bounded, with a graceful stop. Build it with
+ *
+ *     cc hello.c $(pkg-config --cflags --libs ahoy)        or        cc hello.c -lahoy
+ *
+ * Rules that hold for everything below:
+ *
+ *  - Threads. Every function may be called from any thread unless its comment says otherwise.
+ *    The callbacks of one connection never run at the same time and keep their order.
+ *  - Handles are small values. Zero is "none". A stale, forged or zero handle gives
+ *    AHOY_ERR_STALE; freeing one does nothing. Nothing is ever undefined.
+ *  - Lifetimes. Memory passed in is copied before the call returns, unless the comment says that it
+ *    is taken over. Memory passed to a callback lives until the callback returns.
+ *  - Callbacks may send, close, stop and free whatever they like, their own connection and server
+ *    included. A call that would have to wait answers AHOY_ERR_DEADLOCK there instead of hanging.
+ *  - Structs start with `size`: set it to sizeof the struct, and leave the rest zero for the defaults.
+ *  - Your process is yours: no signal handlers, no SIGPIPE, no printing, no environment. Worker threads
+ *    block every signal, all descriptors are close-on-exec, and a child after fork() is told
+ *    AHOY_ERR_FORKED. (`ahoy_serve` and `ahoy_perror` are the two that say otherwise.)
+ *
+ * Addresses are URLs: tcp://0.0.0.0:8888, tcp://[::]:0 (port 0: any free one), tcp://localhost:80,
+ * unix:/run/a.sock, unix:@name (Linux's abstract names). IPv6 listeners take IPv6 only, so that a server
+ * can listen on tcp://0.0.0.0:80 and tcp://[::]:80 at once.
+ *
+ * This file is generated from the library's source: do not edit it.
+ */
+#ifndef AHOY_H
+#define AHOY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** Version of this header; `ahoy_version` tells the library's. */
+#define AHOY_VERSION "0.1.0"
+#define AHOY_VERSION_MAJOR 0
+#define AHOY_VERSION_MINOR 1
+#define AHOY_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==============================================================================================
+ * Status and errors
+ *
+ * Every function that can fail returns an ahoy_status. The code is authoritative; `ahoy_last_error`
+ * says more, for people.
+ * ============================================================================================== */
+
+/**
+ * What a call came to: 0 is success, every error is negative. The numbers never change.
+ * `ahoy_last_error` adds the detail.
+ */
+typedef enum ahoy_status {
+    /* Success; as the reason of a close: this program closed the connection. */
+    AHOY_OK = 0,
+    /* The handle is stale: what it named is gone, or never was. */
+    AHOY_ERR_STALE = -1,
+    /* A limit is reached for now: try again after on_writable. */
+    AHOY_ERR_AGAIN = -2,
+    /* A pointer is NULL that must not be. */
+    AHOY_ERR_NULL = -3,
+    /* A value is outside its range. */
+    AHOY_ERR_INVALID = -4,
+    /* The size field of a struct is not one that this library knows. */
+    AHOY_ERR_SIZE = -5,
+    /* A number is none of the enumeration's. */
+    AHOY_ERR_ENUM = -6,
+    /* The data is longer than the limit or the buffer allows. */
+    AHOY_ERR_TOO_LONG = -7,
+    /* The address is not a URL of a form that this library knows. */
+    AHOY_ERR_URL = -8,
+    /* The port is not a number from 0 to 65535. */
+    AHOY_ERR_PORT = -9,
+    /* The path is too long for a Unix socket. */
+    AHOY_ERR_PATH_TOO_LONG = -10,
+    /* The address is in use. */
+    AHOY_ERR_ADDRESS_IN_USE = -11,
+    /* The address or the name is not one that this machine has. */
+    AHOY_ERR_ADDRESS_UNAVAILABLE = -12,
+    /* The system does not permit it. */
+    AHOY_ERR_PERMISSION = -13,
+    /* The file or folder does not exist. */
+    AHOY_ERR_NOT_FOUND = -14,
+    /* Out of memory. */
+    AHOY_ERR_MEMORY = -15,
+    /* Out of file descriptors. */
+    AHOY_ERR_DESCRIPTORS = -16,
+    /* The descriptor is not an open stream socket. */
+    AHOY_ERR_BAD_DESCRIPTOR = -17,
+    /* The system gave no thread. */
+    AHOY_ERR_THREAD = -18,
+    /* This call would wait for itself: it was made inside a callback. */
+    AHOY_ERR_DEADLOCK = -19,
+    /* This process is a child after fork: the object belongs to the parent. */
+    AHOY_ERR_FORKED = -20,
+    /* A bug inside the library was caught; it cost at most one connection. */
+    AHOY_ERR_PANIC = -21,
+    /* The server stops or has stopped. */
+    AHOY_ERR_STOPPED = -22,
+    /* The connection is closing: nothing more can be sent. */
+    AHOY_ERR_CLOSED = -23,
+    /* The peer ended the conversation. */
+    AHOY_ERR_EOF = -24,
+    /* The peer reset the connection. */
+    AHOY_ERR_RESET = -25,
+    /* The time allowed has passed. */
+    AHOY_ERR_TIMEOUT = -26,
+    /* Another thread is in this call. */
+    AHOY_ERR_BUSY = -27,
+    /* This build or this system does not support it. */
+    AHOY_ERR_UNSUPPORTED = -28,
+    /* The system call failed for another reason: see ahoy_last_error. */
+    AHOY_ERR_SYSTEM = -29
+} ahoy_status;
+
+/**
+ * The name of a status, such as "AHOY_ERR_STALE"; "AHOY_ERR_?" for a number that is none.
+ * The string lives forever. Since 0.1.
+ */
+const char *ahoy_status_name(int32_t status);
+
+/**
+ * One sentence about a status; "Unknown status." for a number that is none.
+ * The string lives forever. Since 0.1.
+ */
+const char *ahoy_status_text(int32_t status);
+
+/**
+ * The detail of the last error on this thread, such as "bind tcp://0.0.0.0:80: Permission denied"; ""
+ * if there was none. Success leaves it as it is. The string lives until the next ahoy call that
+ * fails on this thread, or until the thread ends. Since 0.1.
+ */
+const char *ahoy_last_error(void);
+
+/**
+ * Prints "prefix: detail of the last error on this thread" and a newline to the standard error, as
+ * perror(3) does. A NULL or empty prefix is left out. One of the two functions that print. Since 0.1.
+ */
+void ahoy_perror(const char *prefix);
+
+/**
+ * The library's version, such as "0.1.0"; AHOY_VERSION is the header's. The string lives forever.
+ * Since 0.1.
+ */
+const char *ahoy_version(void);
+
+/* ==============================================================================================
+ * Handles
+ *
+ * Objects are small values that may be copied, compared (by `id`), kept and passed to other threads
+ * freely. They never dangle: the library knows a stale one.
+ * ============================================================================================== */
+
+/** A server. `id` 0: none. */
+typedef struct ahoy_server {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_server;
+
+/** One connection of a server. `id` 0: none. Valid from before on_open until on_close has returned. */
+typedef struct ahoy_conn {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_conn;
+
+/* ==============================================================================================
+ * Greeting
+ *
+ * The least that a program needs: a whole server in one call, one greeting in one call, or one
+ * call for the accept loop that the program already has.
+ * ============================================================================================== */
+
+/**
+ * Runs a whole greeting server: listens on `url`, answers each client's first bytes with `greeting`,
+ * closes, and returns after SIGINT or SIGTERM, when what was queued is out (a second signal does not
+ * wait for that).
+ *
+ * @param url       where to listen; NULL: "tcp://0.0.0.0:8888".
+ * @param greeting  a string; NULL: "Hello from server".
+ * @return AHOY_OK after a signal; otherwise what `ahoy_server_start` answers. AHOY_ERR_DEADLOCK in a
+ *         callback.
+ *
+ * For programs that do nothing else: the calling thread waits, and SIGINT and SIGTERM are blocked in it
+ * meanwhile, so that they end this call and not the process. Call it before other threads are started
+ * (they inherit the mask). The mask is restored before it returns. Since 0.1.
+ */
+ahoy_status ahoy_serve(const char *url, const char *greeting);
+
+/**
+ * Greets one client, once, as the well-known tutorial server does: listens on `url` (with SO_REUSEADDR
+ * and SO_REUSEPORT, backlog 3), accepts one client, reads its first bytes, sends `greeting`, and closes
+ * both sockets.
+ *
+ * @param url       where to listen; NULL: "tcp://0.0.0.0:8888".
+ * @param greeting  a string; NULL: "Hello from server".
+ * @param buffer    receives what the client sent, at most `capacity` - 1 bytes of it, and a zero byte
+ *                  after them; NULL if you do not care.
+ * @param capacity  size of `buffer` in bytes; 0 if it is NULL.
+ * @param received  receives the number of bytes read, without the zero byte; NULL if you do not care.
+ *                  0: the client ended without sending (it is greeted all the same).
+ * @return AHOY_OK when the greeting is handed to the system. AHOY_ERR_URL, _PORT, _ADDRESS_IN_USE,
+ *         _PERMISSION and so on when listening fails; AHOY_ERR_RESET when the client is gone;
+ *         AHOY_ERR_DEADLOCK in a callback.
+ *
+ * Waits as long as it takes, on the calling thread; a signal handler that runs meanwhile does not end
+ * it. No server, no thread and no descriptor is left. Since 0.1.
+ */
+ahoy_status ahoy_greet_once(const char *url, const char *greeting, void *buffer, size_t capacity,
+                            size_t *received);
+
+/**
+ * Greets the client behind a connected stream socket that the program accepted itself: reads its first
+ * bytes, sends `greeting`. The socket stays open and the program's own. Blocking and non-blocking
+ * sockets will do.
+ *
+ * @param fd        the connected socket.
+ * @param greeting  a string; NULL: "Hello from server".
+ * @param buffer    as in `ahoy_greet_once`.
+ * @param capacity  as in `ahoy_greet_once`.
+ * @param received  as in `ahoy_greet_once`.
+ * @return AHOY_OK when the greeting is handed to the system; AHOY_ERR_BAD_DESCRIPTOR when `fd` is not a
+ *         connected socket; AHOY_ERR_RESET when the client is gone; AHOY_ERR_TIMEOUT when the
+ *         socket's own SO_RCVTIMEO or SO_SNDTIMEO has passed; AHOY_ERR_DEADLOCK in a callback.
+ *
+ * Waits as long as the socket's own timeouts allow, on the calling thread. Since 0.1.
+ */
+ahoy_status ahoy_greet_fd(int fd, const char *greeting, void *buffer, size_t capacity,
+                          size_t *received);
+
+/* ==============================================================================================
+ * Server
+ *
+ * Listeners, workers and connections, from start to free. A worker is one thread with its share of
+ * the connections; or, with AHOY_WORKERS_NONE, the program's own loop is the worker.
+ * ============================================================================================== */
+
+/**
+ * As `workers`: no thread at all. The program's loop waits on `ahoy_server_fd` and calls
+ * `ahoy_server_turn`; the callbacks run inside that call.
+ */
+#define AHOY_WORKERS_NONE -1
+
+/** As `greet`: greet on the first message if there is no on_message, otherwise not at all. */
+#define AHOY_GREET_AUTO 0
+
+/** As `greet`: greet as soon as someone connects. Without an on_message the connection is then closed. */
+#define AHOY_GREET_ON_OPEN 1
+
+/** As `drain_ms` of `ahoy_server_stop`: as long as the server's options say. */
+#define AHOY_DRAIN_DEFAULT -1
+
+/**
+ * Someone connected, or a connection was adopted. Runs on the connection's worker, before every other
+ * callback of `conn`. Any call is legal, also closing `conn`.
+ */
+typedef void (*ahoy_open_fn)(ahoy_conn conn, void *user);
+
+/**
+ * A message arrived: `len` bytes (never 0) at `data`, which live until this returns. Without framing a
+ * message is what one read gave: TCP may split and join what the peer sent. Runs on the
+ * connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no further message comes.
+ */
+typedef void (*ahoy_message_fn)(ahoy_conn conn, const void *data, size_t len, void *user);
+
+/**
+ * There is room again: a send for `conn` answered AHOY_ERR_AGAIN, and the bytes queued for it have since
+ * fallen to half of `queue_bytes_max` or less. Once for each such time. Runs on the connection's worker.
+ */
+typedef void (*ahoy_writable_fn)(ahoy_conn conn, void *user);
+
+/**
+ * The peer has ended its side (a half-close): no further message will come, but it may still read. With
+ * this callback the connection stays open until the program closes it; without it, it is closed when
+ * what was queued is out. Runs on the connection's worker.
+ */
+typedef void (*ahoy_end_fn)(ahoy_conn conn, void *user);
+
+/**
+ * The connection is over: its last callback, exactly once, on its worker. `reason` is
+ *
+ *  - AHOY_OK: this program closed it, and all that was queued was handed to the system;
+ *  - AHOY_ERR_EOF: the peer ended it; AHOY_ERR_RESET: the peer, or the network, broke it;
+ *  - AHOY_ERR_TIMEOUT: nothing was received or sent for `idle_ms`, or a close was not done in `drain_ms`;
+ *  - AHOY_ERR_STOPPED: the server stopped;
+ *  - AHOY_ERR_MEMORY, AHOY_ERR_PANIC, AHOY_ERR_SYSTEM: what their sentences say.
+ *
+ * `conn` may still be asked for its peer, user and server; sends answer AHOY_ERR_CLOSED.
+ */
+typedef void (*ahoy_close_fn)(ahoy_conn conn, ahoy_status reason, void *user);
+
+/**
+ * Gives something back to the program: called exactly once, from any thread, after the last use. free(3)
+ * will do.
+ */
+typedef void (*ahoy_free_fn)(void *user);
+
+/**
+ * What `ahoy_server_start` needs to know. Set `size`, leave the rest zero for the defaults:
+ *
+ *     ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:9000" };
+ */
+typedef struct ahoy_server_options {
+    /** sizeof(ahoy_server_options). */
+    size_t size;
+    /** Where to listen: one URL, or several with commas between. NULL: nowhere (see `ahoy_server_adopt`). */
+    const char *listen;
+    /**
+     * Number of worker threads, at most 1024. 0: as many as the CPUs that this process may use.
+     * AHOY_WORKERS_NONE: none, see `ahoy_server_turn`.
+     */
+    int32_t workers;
+    /** AHOY_GREET_AUTO or AHOY_GREET_ON_OPEN. */
+    int32_t greet;
+    /** The greeting. NULL: "Hello from server". */
+    const void *greeting;
+    /** Length of the greeting in bytes. 0: `greeting` is a string that ends with a zero byte. */
+    size_t greeting_bytes;
+    /** Someone connected. May be NULL, as may every callback. */
+    ahoy_open_fn on_open;
+    /** A message arrived. NULL: connections are greeted and closed. */
+    ahoy_message_fn on_message;
+    /** There is room again after AHOY_ERR_AGAIN. */
+    ahoy_writable_fn on_writable;
+    /** The peer ended its side. NULL: the connection is closed when what was queued is out. */
+    ahoy_end_fn on_end;
+    /** The connection is over. */
+    ahoy_close_fn on_close;
+    /**
+     * The server is over: called with `user` after the last callback of the last connection. Not called
+     * when `ahoy_server_start` fails.
+     */
+    ahoy_free_fn on_free;
+    /** Passed to every callback, unless `ahoy_conn_set_user` gave the connection its own. */
+    void *user;
+    /** Connections at once, over all workers. More are accepted, closed and counted. 0: 10,000. */
+    uint32_t connections_max;
+    /**
+     * Longest message in bytes, received (longer reads come in parts) or sent (AHOY_ERR_TOO_LONG).
+     * 0: 1 MiB.
+     */
+    uint32_t message_bytes_max;
+    /** Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB. 0: 1 MiB. */
+    uint32_t queue_bytes_max;
+    /** Pending connections that the system keeps for each listener. 0: 4096 (the system may allow fewer). */
+    uint32_t backlog;
+    /** Bytes queued for all connections together; then sends answer AHOY_ERR_AGAIN. 0: 256 MiB. */
+    uint64_t queue_total_bytes_max;
+    /**
+     * Milliseconds without traffic in either direction after which a connection is closed
+     * (AHOY_ERR_TIMEOUT). 0: none, connections may be silent forever.
+     */
+    uint32_t idle_ms;
+    /**
+     * Milliseconds that a closing connection, or a stopping server, has to get what is queued out.
+     * 0: 5,000.
+     */
+    uint32_t drain_ms;
+    /** Not 0: set SO_REUSEPORT, so that several processes of one user can share a port. */
+    int32_t reuse_port;
+    /** 0. */
+    int32_t reserved;
+} ahoy_server_options;
+
+/** What a server has done so far. Every count runs from the start; bytes are payload. */
+typedef struct ahoy_stats {
+    /** sizeof(ahoy_stats); set it before the call. */
+    size_t size;
+    /** Worker threads (1 with AHOY_WORKERS_NONE). */
+    uint64_t workers;
+    /** Connections open now. */
+    uint64_t connections;
+    /** Connections open now on the worker that has most of them. */
+    uint64_t connections_worker_max;
+    /** Connections opened so far, accepted or adopted. */
+    uint64_t opened;
+    /** Connections closed so far: on_close has returned. */
+    uint64_t closed;
+    /** Accepted and closed at once, because `connections_max` was reached. */
+    uint64_t refused;
+    /** Given up by the peer before they could be accepted (ECONNABORTED and the like). */
+    uint64_t aborted;
+    /** Times that a listener rested 100 ms, because descriptors or memory ran out. */
+    uint64_t rests;
+    /** Messages received: calls of on_message, or first bytes that were greeted. */
+    uint64_t messages_in;
+    /** Bytes received. */
+    uint64_t bytes_in;
+    /** Bytes handed to the system. */
+    uint64_t bytes_out;
+    /** Bytes queued now. */
+    uint64_t bytes_queued;
+    /** Bytes that were queued but never handed to the system: the connection was over first. */
+    uint64_t bytes_cut;
+    /** Connections that had such bytes. */
+    uint64_t connections_cut;
+    /** Bugs of the library that were caught. */
+    uint64_t panics;
+} ahoy_stats;
+
+/**
+ * Starts a server: all its listeners listen and all its workers run when this returns.
+ *
+ * @param options  copied, with the strings in it, before this returns.
+ * @param server   receives the handle; written on success only.
+ * @return AHOY_OK. AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID: what is wrong with the options.
+ *         AHOY_ERR_URL, _PORT, _PATH_TOO_LONG: with an address. AHOY_ERR_ADDRESS_IN_USE,
+ *         _ADDRESS_UNAVAILABLE, _PERMISSION, _NOT_FOUND: what the system says to it.
+ *         AHOY_ERR_DESCRIPTORS, _MEMORY, _THREAD: what ran out. After an error nothing is left: no thread,
+ *         no descriptor, no socket file, and `user` is still the program's.
+ *
+ * A socket file that a dead process left behind is replaced; one where somebody still listens is not
+ * (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns. Since 0.1.
+ */
+ahoy_status ahoy_server_start(const ahoy_server_options *options, ahoy_server *server);
+
+/**
+ * Stops a server: it accepts no more, what is queued for each connection is sent, and each connection is
+ * closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). What is left after `drain_ms` is cut
+ * off, and counted (see `ahoy_stats`).
+ *
+ * @param drain_ms  milliseconds; 0: cut at once what the system does not take; AHOY_DRAIN_DEFAULT: the
+ *                  server's `drain_ms`. A later stop can shorten the time, never lengthen it.
+ * @return AHOY_OK, also when it stops already. AHOY_ERR_STALE, AHOY_ERR_INVALID.
+ *
+ * Does not wait: see `ahoy_server_wait`. Legal in every callback. Since 0.1.
+ */
+ahoy_status ahoy_server_stop(ahoy_server server, int32_t drain_ms);
+
+/**
+ * Waits until a server has stopped: every on_close and on_free has returned. It does not stop it: some
+ * other thread, a callback or a signal handler's thread does. With AHOY_WORKERS_NONE this call runs the
+ * turns meanwhile.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE. AHOY_ERR_DEADLOCK inside a callback.
+ *
+ * Signal handlers that run meanwhile do not end it. Since 0.1.
+ */
+ahoy_status ahoy_server_wait(ahoy_server server);
+
+/**
+ * Frees a server: its handle is stale from here on. If it runs, it is stopped as by `ahoy_server_stop`
+ * with 0. Outside of callbacks this waits until every on_close and on_free has returned and the threads
+ * have ended; inside a callback it returns at once and the rest follows.
+ * A stale or zero handle: does nothing. Since 0.1.
+ */
+void ahoy_server_free(ahoy_server server);
+
+/**
+ * Writes the URL of a listener, with the port that it really has: "tcp://127.0.0.1:41873".
+ *
+ * @param index     0 for the first listener, in the order of the options (a name with several addresses
+ *                  counts as several).
+ * @param text      receives the URL and a zero byte.
+ * @param capacity  size of `text` in bytes; 128 suffice.
+ * @return AHOY_OK. AHOY_ERR_STALE. AHOY_ERR_INVALID: no such listener. AHOY_ERR_NULL.
+ *         AHOY_ERR_TOO_LONG: `text` is too small, and unchanged.
+ *
+ * Since 0.1.
+ */
+ahoy_status ahoy_server_address(ahoy_server server, size_t index, char *text, size_t capacity);
+
+/**
+ * Hands a connected stream socket over to a server: from here on it is one of the server's connections.
+ *
+ * @param fd    the socket. On success it belongs to the server, which makes it non-blocking and
+ *              close-on-exec; on an error it stays the program's.
+ * @param conn  receives the handle, at once, before on_open; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_STALE. AHOY_ERR_BAD_DESCRIPTOR: not a connected stream socket.
+ *         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_STOPPED. AHOY_ERR_MEMORY.
+ *
+ * Since 0.1.
+ */
+ahoy_status ahoy_server_adopt(ahoy_server server, int fd, ahoy_conn *conn);
+
+/**
+ * Tells what a server has done so far, also after it has stopped.
+ *
+ * @param stats  its `size` says how much of it is written.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL, AHOY_ERR_SIZE.
+ *
+ * Each number is exact; numbers of different workers may be moments apart. Since 0.1.
+ */
+ahoy_status ahoy_server_stats(ahoy_server server, ahoy_stats *stats);
+
+/**
+ * The descriptor to wait on (poll, select, epoll: readable) when the program's own loop is the worker.
+ * When it is readable, call `ahoy_server_turn`. It belongs to the server: do not read or close it.
+ *
+ * @param fd  receives the descriptor; written on success only.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. AHOY_ERR_UNSUPPORTED: the server has worker threads.
+ *
+ * Since 0.1.
+ */
+ahoy_status ahoy_server_fd(ahoy_server server, int *fd);
+
+/**
+ * One turn of a server without worker threads: waits at most `timeout_ms` for something to happen, and
+ * runs the callbacks of all that has happened.
+ *
+ * @param timeout_ms  0: do not wait. -1: wait without limit.
+ * @return AHOY_OK, also when nothing happened or a signal handler ran. AHOY_ERR_STOPPED: the server has
+ *         stopped and every callback has run; there will be no further turn. AHOY_ERR_STALE.
+ *         AHOY_ERR_UNSUPPORTED: the server has worker threads. AHOY_ERR_BUSY: another thread is in a
+ *         turn. AHOY_ERR_DEADLOCK: inside a callback. AHOY_ERR_INVALID: `timeout_ms` is less than -1.
+ *
+ * Not for two threads at a time; they may take turns. Since 0.1.
+ */
+ahoy_status ahoy_server_turn(ahoy_server server, int32_t timeout_ms);
+
+/* ==============================================================================================
+ * Connection
+ *
+ * What a program does with one connection, inside its callbacks or from any thread.
+ * ============================================================================================== */
+
+/**
+ * Sends `len` bytes. They are copied, queued, and leave in the order of the calls; what is sent inside
+ * one turn of the worker leaves in one system call.
+ *
+ * @return AHOY_OK: queued. Nothing was queued on an error:
+ *         AHOY_ERR_AGAIN: `queue_bytes_max` or `queue_total_bytes_max` is reached; on_writable tells
+ *         when to try again. AHOY_ERR_TOO_LONG: longer than `message_bytes_max` or `queue_bytes_max`
+ *         allow at all. AHOY_ERR_CLOSED: the connection is closing. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is
+ *         NULL and `len` is not 0. AHOY_ERR_MEMORY.
+ *
+ * AHOY_OK does not say that the peer has received them; what could not be delivered is counted in
+ * `ahoy_stats`. Sending 0 bytes does nothing. Since 0.1.
+ */
+ahoy_status ahoy_send(ahoy_conn conn, const void *data, size_t len);
+
+/**
+ * Sends `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
+ * once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
+ *
+ *     ahoy_send_owned(conn, data, len, free, data);
+ *
+ * @param on_free  called from any thread; NULL: nothing, for memory that lives as long as the program.
+ * @return as `ahoy_send`. On an error the memory stays the program's and `on_free` is not called.
+ *
+ * Worth it from some KiB on. Each call counts 64 bytes more than `len` in the limits. Since 0.1.
+ */
+ahoy_status ahoy_send_owned(ahoy_conn conn, const void *data, size_t len, ahoy_free_fn on_free,
+                            void *user);
+
+/**
+ * Sends the server's greeting, as `ahoy_send` would.
+ *
+ * @return as `ahoy_send`. Since 0.1.
+ */
+ahoy_status ahoy_conn_greet(ahoy_conn conn);
+
+/**
+ * Closes a connection: no further message comes, what is queued is sent, and on_close follows. If the
+ * peer does not take it within the server's `drain_ms`, the rest is cut off.
+ *
+ * @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE.
+ *
+ * on_close never runs inside this call. Since 0.1.
+ */
+ahoy_status ahoy_conn_close(ahoy_conn conn);
+
+/**
+ * Pauses reading: no further message comes until `ahoy_conn_resume`, and the peer is held back by its own
+ * full buffers. Called in a callback of the connection it holds from the next message on; from
+ * another thread some may still come. A paused connection may not notice that its peer ended.
+ *
+ * @return AHOY_OK, also when it is paused already. AHOY_ERR_STALE. AHOY_ERR_AGAIN: the worker's mailbox is
+ *         full.
+ *
+ * Since 0.1.
+ */
+ahoy_status ahoy_conn_pause(ahoy_conn conn);
+
+/**
+ * Goes on reading after `ahoy_conn_pause`.
+ *
+ * @return as `ahoy_conn_pause`. Since 0.1.
+ */
+ahoy_status ahoy_conn_resume(ahoy_conn conn);
+
+/**
+ * Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312", or "unix:" for a peer without one.
+ *
+ * @param text      receives the URL and a zero byte.
+ * @param capacity  size of `text` in bytes; 64 suffice.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. AHOY_ERR_TOO_LONG: `text` is too small, and unchanged.
+ *
+ * Also in on_close. Since 0.1.
+ */
+ahoy_status ahoy_conn_peer(ahoy_conn conn, char *text, size_t capacity);
+
+/**
+ * The connection's user data: what `ahoy_conn_set_user` set, else the server's `user`. NULL for a stale
+ * handle. Since 0.1.
+ */
+void *ahoy_conn_user(ahoy_conn conn);
+
+/**
+ * Gives a connection user data of its own, which its callbacks get from here on.
+ *
+ * @param on_free  called exactly once with `user`: after on_close, or when other user data takes its place.
+ *                 NULL: nothing to free.
+ * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_AGAIN (the worker's
+ *         mailbox is full), AHOY_ERR_MEMORY.
+ *
+ * From another thread it takes effect with the worker's next turn. Since 0.1.
+ */
+ahoy_status ahoy_conn_set_user(ahoy_conn conn, void *user, ahoy_free_fn on_free);
+
+/** The server of a connection; zero for a stale handle. Since 0.1. */
+ahoy_server ahoy_conn_server(ahoy_conn conn);
+
+/* ==============================================================================================
+ * Log
+ *
+ * The library prints nothing. A program that wants to know sets a callback.
+ * ============================================================================================== */
+
+/** No messages. */
+#define AHOY_LOG_OFF 0
+
+/** Something failed that the library could not mend. */
+#define AHOY_LOG_ERROR 1
+
+/** Something is wrong that it could: a listener rests, a limit is reached. */
+#define AHOY_LOG_WARN 2
+
+/** Servers start and stop. */
+#define AHOY_LOG_INFO 3
+
+/** Connections open and close. */
+#define AHOY_LOG_DEBUG 4
+
+/** Everything. */
+#define AHOY_LOG_TRACE 5
+
+/**
+ * One message for the program's log, without a newline; it lives until this returns. Runs on the thread
+ * where it happened: be quick, and do not call `ahoy_log_set`. Other calls are legal.
+ */
+typedef void (*ahoy_log_fn)(int32_t level, const char *message, void *user);
+
+/**
+ * Sets the callback for messages of `level` and all more severe ones, for the whole process. When this
+ * returns, the callback that was set before is no longer running and will not be called again.
+ *
+ * @param level   AHOY_LOG_OFF to AHOY_LOG_TRACE.
+ * @param on_log  NULL: none.
+ * @param user    passed to `on_log`.
+ * @return AHOY_OK. AHOY_ERR_ENUM: no such level. AHOY_ERR_DEADLOCK: inside the log callback.
+ *
+ * Since 0.1.
+ */
+ahoy_status ahoy_log_set(int32_t level, ahoy_log_fn on_log, void *user);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* AHOY_H */

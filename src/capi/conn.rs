@@ -1,0 +1,144 @@
+//! # Connection
+//!
+//! What a program does with one connection, inside its callbacks or from any thread.
+
+use std::ffi::{c_char, c_void};
+
+use super::guard::{guard, guard_or};
+use super::handle::{ahoy_conn, ahoy_server};
+use super::pointer::{bytes, out_text};
+use super::server::ahoy_free_fn;
+use crate::conn::handle::ConnId;
+use crate::server::commands;
+use crate::status::Status;
+use crate::sys::{Finalizer, LentBytes};
+
+/// Sends `len` bytes. They are copied, queued, and leave in the order of the calls; what is sent inside
+/// one turn of the worker leaves in one system call.
+///
+/// @return AHOY_OK: queued. Nothing was queued on an error:
+///         AHOY_ERR_AGAIN: `queue_bytes_max` or `queue_total_bytes_max` is reached; on_writable tells
+///         when to try again. AHOY_ERR_TOO_LONG: longer than `message_bytes_max` or `queue_bytes_max`
+///         allow at all. AHOY_ERR_CLOSED: the connection is closing. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is
+///         NULL and `len` is not 0. AHOY_ERR_MEMORY.
+///
+/// AHOY_OK does not say that the peer has received them; what could not be delivered is counted in
+/// `ahoy_stats`. Sending 0 bytes does nothing. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: usize) -> Status {
+    guard(|| {
+        // SAFETY: the caller passes `len` readable bytes.
+        let data = unsafe { bytes(data, len)? };
+        commands::send(id(conn), data)
+    })
+}
+
+/// Sends `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
+/// once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
+///
+///     ahoy_send_owned(conn, data, len, free, data);
+///
+/// @param on_free  called from any thread; NULL: nothing, for memory that lives as long as the program.
+/// @return as `ahoy_send`. On an error the memory stays the program's and `on_free` is not called.
+///
+/// Worth it from some KiB on. Each call counts 64 bytes more than `len` in the limits. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_send_owned(
+    conn: ahoy_conn,
+    data: *const c_void,
+    len: usize,
+    on_free: ahoy_free_fn,
+    user: *mut c_void,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller passes `len` readable bytes that live until `on_free` is called.
+        let lent = unsafe { LentBytes::new(bytes(data, len)?, Finalizer::new(on_free, user)) };
+        commands::send_lent(id(conn), lent)
+    })
+}
+
+/// Sends the server's greeting, as `ahoy_send` would.
+///
+/// @return as `ahoy_send`. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_greet(conn: ahoy_conn) -> Status {
+    guard(|| commands::greet(id(conn)))
+}
+
+/// Closes a connection: no further message comes, what is queued is sent, and on_close follows. If the
+/// peer does not take it within the server's `drain_ms`, the rest is cut off.
+///
+/// @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE.
+///
+/// on_close never runs inside this call. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_close(conn: ahoy_conn) -> Status {
+    guard(|| commands::close(id(conn)))
+}
+
+/// Pauses reading: no further message comes until `ahoy_conn_resume`, and the peer is held back by its own
+/// full buffers. Called in a callback of the connection it holds from the next message on; from
+/// another thread some may still come. A paused connection may not notice that its peer ended.
+///
+/// @return AHOY_OK, also when it is paused already. AHOY_ERR_STALE. AHOY_ERR_AGAIN: the worker's mailbox is
+///         full.
+///
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_pause(conn: ahoy_conn) -> Status {
+    guard(|| commands::pause(id(conn), true))
+}
+
+/// Goes on reading after `ahoy_conn_pause`.
+///
+/// @return as `ahoy_conn_pause`. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_resume(conn: ahoy_conn) -> Status {
+    guard(|| commands::pause(id(conn), false))
+}
+
+/// Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312", or "unix:" for a peer without one.
+///
+/// @param text      receives the URL and a zero byte.
+/// @param capacity  size of `text` in bytes; 64 suffice.
+/// @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. AHOY_ERR_TOO_LONG: `text` is too small, and unchanged.
+///
+/// Also in on_close. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_conn_peer(conn: ahoy_conn, text: *mut c_char, capacity: usize) -> Status {
+    guard(|| {
+        let peer = commands::peer(id(conn))?;
+        // SAFETY: the caller passes `capacity` writable bytes.
+        unsafe { out_text(text, capacity, &peer.to_string()) }
+    })
+}
+
+/// The connection's user data: what `ahoy_conn_set_user` set, else the server's `user`. NULL for a stale
+/// handle. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_user(conn: ahoy_conn) -> *mut c_void {
+    guard_or(std::ptr::null_mut(), || commands::user(id(conn)))
+}
+
+/// Gives a connection user data of its own, which its callbacks get from here on.
+///
+/// @param on_free  called exactly once with `user`: after on_close, or when other user data takes its place.
+///                 NULL: nothing to free.
+/// @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_AGAIN (the worker's
+///         mailbox is full), AHOY_ERR_MEMORY.
+///
+/// From another thread it takes effect with the worker's next turn. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_set_user(conn: ahoy_conn, user: *mut c_void, on_free: ahoy_free_fn) -> Status {
+    guard(|| commands::set_user(id(conn), user, Finalizer::new(on_free, user)))
+}
+
+/// The server of a connection; zero for a stale handle. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_server(conn: ahoy_conn) -> ahoy_server {
+    guard_or(ahoy_server { id: 0 }, || Some(ahoy_server { id: commands::server(id(conn))?.raw() }))
+}
+
+fn id(conn: ahoy_conn) -> ConnId {
+    ConnId::from_raw(conn.id)
+}

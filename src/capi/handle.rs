@@ -1,0 +1,20 @@
+//! # Handles
+//!
+//! Objects are small values that may be copied, compared (by `id`), kept and passed to other threads
+//! freely. They never dangle: the library knows a stale one.
+
+/// A server. `id` 0: none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_server {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// One connection of a server. `id` 0: none. Valid from before on_open until on_close has returned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_conn {
+    /// Opaque.
+    pub id: u64,
+}

@@ -1,0 +1,253 @@
+//! C's pointers, checked: what is NULL, how long it is, whether a struct is one that we know.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char, c_void};
+use std::mem::MaybeUninit;
+
+use crate::status::{Error, Result, Status};
+
+/// Refuses NULL.
+pub(super) fn require<T>(pointer: *const T, name: &str) -> Result<()> {
+    if pointer.is_null() { Err(null(name)) } else { Ok(()) }
+}
+
+fn null(name: &str) -> Error {
+    Error::new(Status::Null, format!("{name} is NULL"))
+}
+
+/// The text of a string that may be NULL.
+///
+/// SAFETY: `pointer` is NULL or a string that ends with a zero byte and outlives the result.
+pub(super) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    // SAFETY: as promised by our caller.
+    let Some(bytes) = (unsafe { optional_bytes(pointer) }) else { return Ok(None) };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Error::new(Status::Url, format!("{name} is not UTF-8"))),
+    }
+}
+
+/// The bytes of a string that may be NULL, without the zero byte.
+///
+/// SAFETY: as for [`optional_text`].
+pub(super) unsafe fn optional_bytes<'a>(pointer: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: not NULL, and as promised by our caller.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_bytes())
+}
+
+/// The text of a string for display; NULL is empty.
+///
+/// SAFETY: as for [`optional_text`].
+pub(super) unsafe fn text_or_empty<'a>(pointer: *const c_char) -> Cow<'a, str> {
+    // SAFETY: as promised by our caller.
+    String::from_utf8_lossy(unsafe { optional_bytes(pointer) }.unwrap_or_default())
+}
+
+/// `length` bytes at `pointer`, which may be NULL only if there are none.
+///
+/// SAFETY: `pointer` is NULL or has `length` readable bytes that outlive the result.
+pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(Error::new(Status::Null, "data is NULL and its length is not 0"));
+    }
+    if length > isize::MAX.unsigned_abs() {
+        return Err(Error::new(Status::TooLong, "length is longer than memory can be"));
+    }
+    // SAFETY: not NULL, within isize, and as promised by our caller.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
+}
+
+/// A buffer to write to, or none.
+///
+/// SAFETY: `pointer` is NULL or has `capacity` writable bytes that nothing else uses meanwhile.
+pub(super) unsafe fn out_buffer<'a>(
+    pointer: *mut c_void,
+    capacity: usize,
+) -> Result<Option<&'a mut [MaybeUninit<u8>]>> {
+    if capacity == 0 {
+        return Ok(None);
+    }
+    if pointer.is_null() {
+        return Err(Error::new(Status::Null, "buffer is NULL and its capacity is not 0"));
+    }
+    let capacity = capacity.min(isize::MAX.unsigned_abs());
+    // SAFETY: not NULL, within isize, and as promised by our caller.
+    Ok(Some(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), capacity) }))
+}
+
+/// Writes `text` and a zero byte, or nothing.
+///
+/// SAFETY: `pointer` is NULL or has `capacity` writable bytes.
+pub(super) unsafe fn out_text(pointer: *mut c_char, capacity: usize, text: &str) -> Result<()> {
+    require(pointer, "text")?;
+    if text.len() >= capacity {
+        return Err(Error::new(Status::TooLong, format!("text needs {} bytes and has {capacity}", text.len() + 1)));
+    }
+    // SAFETY: there is room for the text and its zero byte, as just checked.
+    unsafe {
+        pointer.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
+        pointer.add(text.len()).write(0);
+    }
+    Ok(())
+}
+
+/// Writes an output that the caller may not want.
+///
+/// SAFETY: `pointer` is NULL or points to a `T` that the caller owns.
+pub(super) unsafe fn set_out<T>(pointer: *mut T, value: T) {
+    if !pointer.is_null() {
+        // SAFETY: not NULL, and as promised by our caller.
+        unsafe { pointer.write(value) };
+    }
+}
+
+/// A C struct that starts with its size and only ever grows at the end.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, starts with `size: usize`, and is valid with all bytes zero.
+pub(super) unsafe trait Sized: Copy {
+    /// The size of its first release.
+    const SIZE_MIN: usize;
+}
+
+/// No struct of ours will ever be larger: a `size` beyond it was never set.
+const SIZE_MAX: usize = 4096;
+
+/// Reads a struct that may be older (shorter: the rest is zero) or newer (longer: the rest must be zero)
+/// than ours.
+///
+/// SAFETY: `pointer` is not NULL and points to as many bytes as its first field says.
+pub(super) unsafe fn read_sized<T: Sized>(pointer: *const T) -> Result<T> {
+    // SAFETY: as promised by our caller: the size is there, and what it says.
+    let size = unsafe { checked_size(pointer)? };
+    let known = size.min(size_of::<T>());
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are readable there and fit here; the trait promises that the rest may be zero.
+    unsafe {
+        let source = pointer.cast::<u8>();
+        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(source, known);
+        let rest = std::slice::from_raw_parts(source.add(known), size - known);
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(Error::new(
+                Status::Unsupported,
+                "an option is set that this version of the library does not know",
+            ));
+        }
+        Ok(value.assume_init())
+    }
+}
+
+/// Writes as much of `value` as the caller's struct has room for, and leaves its size as it is.
+///
+/// SAFETY: `pointer` is not NULL and points to as many writable bytes as its first field says.
+pub(super) unsafe fn write_sized<T: Sized>(pointer: *mut T, value: T) -> Result<()> {
+    // SAFETY: as promised by our caller.
+    let size = unsafe { checked_size(pointer)? };
+    let known = size.min(size_of::<T>());
+    let skip = size_of::<usize>();
+    // SAFETY: both have `known` bytes, which are at least the size field.
+    unsafe {
+        let source = (&raw const value).cast::<u8>().add(skip);
+        pointer.cast::<u8>().add(skip).copy_from_nonoverlapping(source, known - skip);
+        pointer.cast::<u8>().add(known).write_bytes(0, size - known);
+    }
+    Ok(())
+}
+
+/// SAFETY: `pointer` points to a readable size field.
+unsafe fn checked_size<T: Sized>(pointer: *const T) -> Result<usize> {
+    // SAFETY: as promised by our caller.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if (T::SIZE_MIN..=SIZE_MAX).contains(&size) {
+        return Ok(size);
+    }
+    Err(Error::new(
+        Status::Size,
+        format!("size is {size}; it must be at least {} (set it to sizeof the struct)", T::SIZE_MIN),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Now {
+        size: usize,
+        first: u32,
+        second: u32,
+    }
+    // SAFETY: plain numbers, `size` first.
+    unsafe impl Sized for Now {
+        const SIZE_MIN: usize = size_of::<usize>();
+    }
+
+    #[repr(C)]
+    struct Later {
+        now: Now,
+        third: u64,
+    }
+
+    #[test]
+    fn an_older_struct_is_filled_with_zeros() {
+        let older: usize = size_of::<usize>();
+        // SAFETY: the struct is as long as it says.
+        let read = unsafe { read_sized((&raw const older).cast::<Now>()) }.unwrap();
+        assert_eq!(read, Now { size: older, first: 0, second: 0 });
+    }
+
+    #[test]
+    fn a_newer_struct_is_taken_if_it_asks_for_nothing_new() {
+        let mut later = Later { now: Now { size: size_of::<Later>(), first: 1, second: 2 }, third: 0 };
+        // SAFETY: the struct is as long as it says.
+        assert_eq!(unsafe { read_sized((&raw const later).cast::<Now>()) }.unwrap().second, 2);
+        later.third = 3;
+        // SAFETY: as above.
+        let error = unsafe { read_sized((&raw const later).cast::<Now>()) }.unwrap_err();
+        assert_eq!(error.status, Status::Unsupported);
+    }
+
+    #[test]
+    fn a_size_never_set_is_refused() {
+        for size in [0, 1, SIZE_MAX + 1, usize::MAX] {
+            let now = Now { size, first: 0, second: 0 };
+            // SAFETY: a wrong size is refused before anything behind it is read.
+            assert_eq!(unsafe { read_sized(&raw const now) }.unwrap_err().status, Status::Size);
+        }
+    }
+
+    #[test]
+    fn a_shorter_struct_is_written_no_further_than_it_goes() {
+        let mut now = Now { size: size_of::<usize>() + 4, first: 0, second: 77 };
+        // SAFETY: the struct is at least as long as it says.
+        unsafe { write_sized(&raw mut now, Now { size: 0, first: 5, second: 6 }) }.unwrap();
+        assert_eq!(now, Now { size: size_of::<usize>() + 4, first: 5, second: 77 });
+    }
+
+    #[test]
+    fn text_is_written_whole_or_not_at_all() {
+        let mut text = [7u8; 4];
+        // SAFETY: four bytes are there.
+        unsafe {
+            assert_eq!(out_text(text.as_mut_ptr().cast(), 4, "four").unwrap_err().status, Status::TooLong);
+            assert_eq!(text, [7; 4]);
+            out_text(text.as_mut_ptr().cast(), 4, "abc").unwrap();
+        }
+        assert_eq!(&text, b"abc\0");
+    }
+
+    #[test]
+    fn null_with_a_length_is_refused() {
+        // SAFETY: NULL is refused before it is read.
+        unsafe {
+            assert_eq!(bytes(std::ptr::null(), 1).unwrap_err().status, Status::Null);
+            assert!(bytes(std::ptr::null(), 0).unwrap().is_empty());
+            assert!(out_buffer(std::ptr::null_mut(), 1).is_err());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Greeting one client, blocking, without a server: what the well-known tutorial server does.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use crate::net::{Endpoint, ListenMode, Listener};
+use crate::server;
+use crate::status::{Error, Result, Status};
+use crate::sys;
+
+/// Where to listen if the program does not say.
+pub const DEFAULT_URL: &str = "tcp://0.0.0.0:8888";
+/// What to say if the program does not.
+pub const DEFAULT_GREETING: &[u8] = b"Hello from server";
+
+/// The tutorial's own queue of pending clients.
+const BACKLOG: u32 = 3;
+/// As much as the tutorial reads, where the program wants to see none of it.
+const UNSEEN_BYTES: usize = 1024;
+
+/// Listens on `url`, greets the first client and closes everything. Says how many bytes the client sent.
+pub fn greet_once(url: &str, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
+    server::refuse_in_callback()?;
+    let endpoint = Endpoint::parse(url)?;
+    let mode = ListenMode { backlog: BACKLOG, reuse_port: true, blocking: true };
+    let listeners = Listener::open(&endpoint, mode)?;
+    // A name may have several addresses; the first is enough for one client.
+    let listener = listeners
+        .first()
+        .ok_or_else(|| Error::new(Status::AddressUnavailable, format!("{endpoint}: the name has no address")))?;
+    let client = listener.accept().map_err(|error| Error::system(format_args!("accept {endpoint}"), &error))?;
+    greet(client.as_fd(), greeting, buffer)
+}
+
+/// Greets the client of a connected socket that stays the program's.
+pub fn greet_fd(fd: RawFd, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
+    server::refuse_in_callback()?;
+    let socket = sys::borrow(fd).ok_or_else(|| Error::new(Status::BadDescriptor, format!("{fd} is not open")))?;
+    greet(socket, greeting, buffer)
+}
+
+/// Reads the first bytes, sends the greeting. A zero byte follows what is read.
+fn greet(socket: BorrowedFd<'_>, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
+    let mut unseen = [MaybeUninit::uninit(); UNSEEN_BYTES];
+    let count = match buffer {
+        Some(buffer) => {
+            let (end, room) = buffer.split_last_mut().expect("a buffer has at least one byte");
+            // Without room the bytes are read all the same: the greeting answers them.
+            let count = if room.is_empty() { read(socket, &mut unseen).map(|_| 0) } else { read(socket, room) }?;
+            room.get_mut(count).unwrap_or(end).write(0);
+            count
+        }
+        None => read(socket, &mut unseen)?,
+    };
+    let mut rest = greeting;
+    while !rest.is_empty() {
+        match sys::send(socket, rest) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) => wait_or_fail(socket, "send", libc::POLLOUT, error)?,
+        }
+    }
+    Ok(count)
+}
+
+fn read(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    loop {
+        match sys::recv(socket, buffer) {
+            Ok(count) => return Ok(count),
+            Err(error) => wait_or_fail(socket, "recv", libc::POLLIN, error)?,
+        }
+    }
+}
+
+/// A non-blocking socket is waited for. A blocking one says EAGAIN only when its own timeout has passed.
+fn wait_or_fail(socket: BorrowedFd<'_>, what: &str, event: i16, error: io::Error) -> Result<()> {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return Err(Error::system(what, &error));
+    }
+    let nonblocking = socket2::SockRef::from(&socket).nonblocking().map_err(|error| Error::system("fcntl", &error))?;
+    if !nonblocking {
+        return Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed")));
+    }
+    sys::poll([(socket.as_raw_fd(), event)], -1).map_err(|error| Error::system("poll", &error))?;
+    Ok(())
+}

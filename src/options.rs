@@ -1,0 +1,150 @@
+//! What a server is asked to be, checked before anything is started.
+
+use crate::status::{Error, Result, Status};
+use crate::sys::HostUser;
+
+/// When the server greets by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greet {
+    /// On the first message, if the program has no `on_message` of its own.
+    Auto,
+    /// As soon as someone connects.
+    OnOpen,
+}
+
+/// The bounds of a server. Zero stands for the default in what a program gives; never after [`Limits::checked`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, over all workers.
+    pub connections_max: u32,
+    /// Longest message, received or sent.
+    pub message_bytes_max: u32,
+    /// Bytes queued for one connection.
+    pub queue_bytes_max: u32,
+    /// Bytes queued for all connections together.
+    pub queue_total_bytes_max: u64,
+    /// Time without traffic after which a connection is closed; 0 stays 0: never.
+    pub idle_ms: u32,
+    /// Time for what is queued to get out, once a connection closes or the server stops.
+    pub drain_ms: u32,
+    /// Pending connections that the system keeps for each listener.
+    pub backlog: u32,
+}
+
+/// Everything that a server is started with.
+pub struct Options {
+    /// Where to listen: URLs with commas between; empty: nowhere.
+    pub listen: String,
+    /// Worker threads; 0: one for each CPU; [`WORKERS_NONE`]: the program's own loop.
+    pub workers: i32,
+    /// When to greet.
+    pub greet: Greet,
+    /// What to greet with.
+    pub greeting: Box<[u8]>,
+    /// The bounds.
+    pub limits: Limits,
+    /// Whether several processes may share the port.
+    pub reuse_port: bool,
+    /// The program has an `on_message`: connections go on after a greeting.
+    pub converses: bool,
+    /// The program has an `on_end`: a peer that ended its side is not closed.
+    pub half_open: bool,
+    /// What callbacks get as user data.
+    pub user: HostUser,
+}
+
+/// As [`Options::workers`]: no thread, the program calls `turn`.
+pub const WORKERS_NONE: i32 = -1;
+/// Most workers that one server may have.
+pub const WORKERS_MAX: i32 = 1024;
+/// Most bytes that may be queued for one connection: counts of both sides of a mailbox stay within 32 bits.
+pub const QUEUE_BYTES_MAX: u32 = 1 << 30;
+/// Most connections of one server: what one worker's handles can tell apart.
+pub const CONNECTIONS_MAX: u32 = 1 << 24;
+/// Longest time that can be asked for: a timer's clock may run around once without harm.
+const TIME_MS_MAX: u32 = i32::MAX.unsigned_abs();
+
+impl Limits {
+    /// The limits with every zero replaced by its default, or what is wrong with them.
+    pub fn checked(self) -> Result<Self> {
+        let checked = Self {
+            connections_max: or(self.connections_max, 10_000),
+            message_bytes_max: or(self.message_bytes_max, 1 << 20),
+            queue_bytes_max: or(self.queue_bytes_max, 1 << 20),
+            queue_total_bytes_max: if self.queue_total_bytes_max == 0 { 256 << 20 } else { self.queue_total_bytes_max },
+            idle_ms: self.idle_ms,
+            drain_ms: or(self.drain_ms, 5_000),
+            backlog: or(self.backlog, 4_096),
+        };
+        at_most("connections_max", checked.connections_max, CONNECTIONS_MAX)?;
+        at_most("queue_bytes_max", checked.queue_bytes_max, QUEUE_BYTES_MAX)?;
+        at_most("idle_ms", checked.idle_ms, TIME_MS_MAX)?;
+        at_most("drain_ms", checked.drain_ms, TIME_MS_MAX)?;
+        at_most("backlog", checked.backlog, TIME_MS_MAX)?;
+        if checked.queue_total_bytes_max > isize::MAX.unsigned_abs() as u64 {
+            return Err(Error::new(Status::Invalid, "queue_total_bytes_max is more than memory can be"));
+        }
+        Ok(checked)
+    }
+}
+
+fn or(given: u32, default: u32) -> u32 {
+    if given == 0 { default } else { given }
+}
+
+fn at_most(name: &str, given: u32, most: u32) -> Result<()> {
+    if given <= most {
+        return Ok(());
+    }
+    Err(Error::new(Status::Invalid, format!("{name} is {given}; it may be at most {most}")))
+}
+
+impl Options {
+    /// How many workers to start, and whether they are threads (otherwise the one is the program's loop).
+    pub fn worker_count(&self) -> Result<(usize, bool)> {
+        match self.workers {
+            WORKERS_NONE => Ok((1, false)),
+            0 => Ok((std::thread::available_parallelism().map_or(1, usize::from), true)),
+            1..=WORKERS_MAX => Ok((self.workers.unsigned_abs() as usize, true)),
+            other => Err(Error::new(
+                Status::Invalid,
+                format!("workers is {other}; it may be 0 to {WORKERS_MAX}, or AHOY_WORKERS_NONE"),
+            )),
+        }
+    }
+}
+
+/// A copy that answers for its memory: lengths come from the program.
+pub fn copy(bytes: &[u8]) -> Result<Box<[u8]>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy.into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_means_the_default() {
+        let limits = Limits::default().checked().unwrap();
+        assert_eq!(limits.connections_max, 10_000);
+        assert_eq!(limits.queue_bytes_max, 1 << 20);
+        assert_eq!(limits.idle_ms, 0);
+        assert_eq!(limits.drain_ms, 5_000);
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        for limits in [
+            Limits { connections_max: CONNECTIONS_MAX + 1, ..Limits::default() },
+            Limits { queue_bytes_max: QUEUE_BYTES_MAX + 1, ..Limits::default() },
+            Limits { queue_total_bytes_max: u64::MAX, ..Limits::default() },
+            Limits { idle_ms: u32::MAX, ..Limits::default() },
+            Limits { drain_ms: u32::MAX, ..Limits::default() },
+        ] {
+            assert_eq!(limits.checked().unwrap_err().status, Status::Invalid, "{limits:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A server: listeners, workers and connections, from start to free.
+//!
+//! - `worker`: one turn of one worker, which is the whole engine.
+//! - `roster`: the part of a worker that calls inside callbacks reach.
+//! - [`commands`]: what a program asks of a connection, from any thread; `mailbox`: how it gets there.
+//! - `shared`: what workers share; `budget`: the limit on bytes of all connections.
+//! - `registry`: where handles find what they name.
+
+mod budget;
+pub mod commands;
+mod mailbox;
+mod registry;
+mod roster;
+mod shared;
+mod start;
+mod worker;
+
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::thread::JoinHandle;
+
+use self::mailbox::Command;
+use self::shared::{ServerShared, Team};
+use self::worker::{Turned, Worker};
+use crate::conn::handle::ConnId;
+use crate::driver::Epoll;
+use crate::net::Peer;
+use crate::options::{Greet, Limits};
+use crate::status::{Error, Result, Status};
+use crate::sys::{self, HostUser, StopSignals};
+
+pub use self::start::start;
+pub use crate::metrics::Stats;
+pub use crate::options::Options;
+
+/// What a program does with what happens. Called on the worker of the connection; whatever it calls in turn,
+/// nothing of the worker is borrowed meanwhile.
+pub trait Handler: Send + Sync {
+    /// A connection is open.
+    fn on_open(&self, _conn: ConnId, _user: HostUser) {}
+    /// A message came.
+    fn on_message(&self, _conn: ConnId, _data: &[u8], _user: HostUser) {}
+    /// There is room again after a refusal.
+    fn on_writable(&self, _conn: ConnId, _user: HostUser) {}
+    /// The peer has ended its side.
+    fn on_end(&self, _conn: ConnId, _user: HostUser) {}
+    /// The connection is over: its last call.
+    fn on_close(&self, _conn: ConnId, _reason: Status, _user: HostUser) {}
+    /// The server is over: the last call of all.
+    fn on_free(&self) {}
+}
+
+/// Names a server in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerId(u64);
+
+#[allow(clippy::cast_possible_truncation)] // each part is taken out of its own bits
+impl ServerId {
+    fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(index) << 32 | u64::from(generation))
+    }
+
+    /// A handle as it came from outside: it may be stale or made up.
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The handle's number, for the program. Never 0.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
+    fn index(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn generation(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// A running or stopped server.
+pub struct Server {
+    shared: Arc<ServerShared>,
+    team: Team,
+    addresses: Vec<String>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    own_loop: Option<OwnLoop>,
+}
+
+/// The one worker of a server whose turns the program calls.
+struct OwnLoop {
+    worker: Mutex<Worker<Epoll>>,
+    poll_fd: RawFd,
+}
+
+/// The server that a handle names.
+pub fn find(id: ServerId) -> Result<Arc<Server>> {
+    registry::find_server(id).ok_or_else(|| Status::Stale.into())
+}
+
+/// Refuses a call that waits, inside a callback.
+pub fn refuse_in_callback() -> Result<()> {
+    if roster::is_here() { Err(Status::Deadlock.into()) } else { Ok(()) }
+}
+
+/// Makes the handle stale and ends the server. Waits for the end, unless called inside a callback.
+pub fn free(id: ServerId) {
+    let Some(server) = registry::remove_server(id) else { return };
+    server.stop(Some(0));
+    if let Some(own_loop) = &server.own_loop {
+        server.finish_own_loop(own_loop);
+    } else if refuse_in_callback().is_ok() {
+        server.join();
+    }
+}
+
+/// A whole program: serves until SIGINT or SIGTERM.
+pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
+    refuse_in_callback()?;
+    if url.trim().is_empty() {
+        return Err(Error::new(Status::Url, "\"\": there is no address to listen on"));
+    }
+    struct Silent;
+    impl Handler for Silent {}
+    let options = Options {
+        listen: url.to_owned(),
+        workers: 0,
+        greet: Greet::Auto,
+        greeting: crate::options::copy(greeting)?,
+        limits: Limits::default(),
+        reuse_port: false,
+        converses: false,
+        half_open: false,
+        user: std::ptr::null_mut(),
+    };
+    let signals = StopSignals::block().map_err(|error| Error::system("signalfd", &error))?;
+    let server = find(start(options, Box::new(Silent))?)?;
+    let mut drain_ms = None;
+    while !server.shared.has_ended() {
+        let wanted = [signals.as_raw_fd(), server.shared.ended.as_fd().as_raw_fd()].map(|fd| (fd, libc::POLLIN));
+        let [is_signalled, _] = sys::poll(wanted, -1).map_err(|error| Error::system("poll", &error))?;
+        if is_signalled && signals.take() {
+            server.stop(drain_ms);
+            // A second signal does not wait.
+            drain_ms = Some(0);
+        }
+    }
+    free(server.id());
+    Ok(())
+}
+
+impl Server {
+    /// Its handle.
+    pub fn id(&self) -> ServerId {
+        self.shared.id
+    }
+
+    /// Stops it: see `ahoy_server_stop`. None: within the time of its options.
+    pub fn stop(&self, drain_ms: Option<u32>) {
+        self.shared.stop(drain_ms.unwrap_or(self.shared.limits.drain_ms));
+        self.team.iter().for_each(|worker| worker.mailbox.wake());
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(&self) -> Result<()> {
+        refuse_in_callback()?;
+        match &self.own_loop {
+            Some(own_loop) => {
+                let mut worker = own_loop.worker.lock().unwrap_or_else(PoisonError::into_inner);
+                while worker.turn(None) == Turned::GoesOn {}
+                Ok(())
+            }
+            None => self.shared.ended.wait().map_err(|error| Error::system("poll", &error)),
+        }
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, index: usize) -> Result<&str> {
+        let found = self.addresses.get(index).map(String::as_str);
+        found.ok_or_else(|| {
+            Error::new(Status::Invalid, format!("listener {index} of {}: there is none", self.addresses.len()))
+        })
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.team.iter().for_each(|worker| stats.add(&worker.counters, worker.slots.taken() as u64));
+        stats
+    }
+
+    /// Takes a connected socket of the program's on.
+    pub fn adopt(&self, fd: RawFd) -> Result<ConnId> {
+        let bad = |why: &str| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
+        let borrowed = sys::borrow(fd).ok_or_else(|| bad("open"))?;
+        let socket = socket2::SockRef::from(&borrowed);
+        if socket.r#type().ok() != Some(socket2::Type::STREAM) {
+            return Err(bad("a stream socket"));
+        }
+        let peer = Peer::of(borrowed).map_err(|_| bad("connected"))?;
+        if self.shared.stop_at_ms().is_some() {
+            return Err(Status::Stopped.into());
+        }
+        if !self.shared.admit() {
+            return Err(Error::new(Status::Again, "connections_max is reached"));
+        }
+        let result = self.hand_over(borrowed, &socket, peer);
+        if result.is_err() {
+            self.shared.dismiss();
+        }
+        result
+    }
+
+    fn hand_over(&self, borrowed: std::os::fd::BorrowedFd<'_>, socket: &socket2::Socket, peer: Peer) -> Result<ConnId> {
+        let system = |error| Error::system("adopt", &error);
+        let target = self.team.iter().min_by_key(|worker| worker.slots.taken()).ok_or(Status::Stopped)?;
+        let conn = target.slots.reserve(peer, self.shared.user())?;
+        let prepared = socket.set_cloexec(true).and_then(|()| socket.set_nonblocking(true)).map_err(system);
+        if peer != Peer::UNNAMED {
+            // Like the connections that are accepted. It may not be TCP, whatever its family.
+            let _ = socket.set_tcp_nodelay(true);
+        }
+        let posted = prepared.and_then(|()| {
+            let command = Command::Adopt { conn, socket: sys::take(borrowed), announced: true };
+            target.mailbox.post(command).map_err(|(error, command)| {
+                if let Command::Adopt { socket, .. } = command {
+                    // It stays the program's.
+                    let _ = socket.into_raw_fd();
+                }
+                if error.status == Status::Stale { Status::Stopped.into() } else { error }
+            })
+        });
+        posted.map(|()| conn).inspect_err(|_| target.slots.release(conn))
+    }
+
+    /// The descriptor to wait on, when the program's loop is the worker.
+    pub fn loop_fd(&self) -> Result<RawFd> {
+        Ok(self.own_loop()?.poll_fd)
+    }
+
+    /// One turn, when the program's loop is the worker.
+    pub fn turn(&self, timeout_ms: Option<u32>) -> Result<()> {
+        let own_loop = self.own_loop()?;
+        refuse_in_callback()?;
+        let turned = match own_loop.worker.try_lock() {
+            Ok(mut worker) => worker.turn(timeout_ms.map(u64::from)),
+            Err(TryLockError::Poisoned(worker)) => worker.into_inner().turn(timeout_ms.map(u64::from)),
+            Err(TryLockError::WouldBlock) => return Err(Status::Busy.into()),
+        };
+        // Freed in a callback of this very turn, or by a thread that found the turn under way.
+        if turned == Turned::GoesOn && registry::find_server(self.id()).is_none() {
+            self.finish_own_loop(own_loop);
+            return Err(Status::Stopped.into());
+        }
+        if turned == Turned::Ended { Err(Status::Stopped.into()) } else { Ok(()) }
+    }
+
+    fn own_loop(&self) -> Result<&OwnLoop> {
+        let none = || Error::new(Status::Unsupported, "the server has worker threads");
+        self.own_loop.as_ref().ok_or_else(none)
+    }
+
+    /// Runs a stopped server to its end. Inside a callback of its own turn, that turn's caller does it.
+    fn finish_own_loop(&self, own_loop: &OwnLoop) {
+        let finish = |worker: &mut Worker<Epoll>| while worker.turn(None) == Turned::GoesOn {};
+        if refuse_in_callback().is_ok() {
+            finish(&mut own_loop.worker.lock().unwrap_or_else(PoisonError::into_inner));
+        } else if let Ok(mut worker) = own_loop.worker.try_lock() {
+            finish(&mut worker);
+        }
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A worker catches its own panics; one that got out has ended the thread all the same.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,615 @@
+//! The part of a worker that calls inside callbacks reach: its connections and what is queued for them.
+//!
+//! While a worker runs, its roster lies in a thread-local, and everybody borrows it for a moment, the worker
+//! itself included. The one rule: nothing of the program's is called while the roster is borrowed, neither a
+//! callback nor a function that frees (so outboxes and finalizers are handed out, and dropped outside).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::budget::Lease;
+use super::shared::{ServerShared, WorkerShared};
+use crate::conn::chunks::Chunks;
+use crate::conn::handle::ConnId;
+use crate::conn::outbox::{LENT_OVERHEAD_BYTES, Outbox};
+use crate::conn::slot::{CLOSING, SlotCache, WAIT_POSTED};
+use crate::conn::{Conn, Flags, Phase};
+use crate::status::{Error, Result, Status};
+use crate::sys::{self, Finalizer, HostUser, LentBytes};
+use crate::timer::Wheel;
+
+thread_local! {
+    static ROSTER: RefCell<Option<Box<Roster>>> = const { RefCell::new(None) };
+}
+
+/// Runs `body` with the roster of the worker that runs on this thread, if one does.
+#[inline]
+pub(super) fn with<R>(body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
+    ROSTER.try_with(|roster| roster.borrow_mut().as_deref_mut().map(body)).ok().flatten()
+}
+
+/// Whether a worker runs on this thread: then the caller is inside one of its callbacks.
+pub(super) fn is_here() -> bool {
+    ROSTER.try_with(|roster| roster.borrow().is_some()).unwrap_or(false)
+}
+
+/// Puts a roster in place; gives back the one before (of another server, whose callback this is inside of).
+pub(super) fn enter(roster: Option<Box<Roster>>) -> Option<Box<Roster>> {
+    ROSTER.with(|place| place.replace(roster))
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// The connection's deadline: idle, drain or linger, by its phase.
+    Conn(ConnId),
+    /// The listener has rested.
+    Listener(usize),
+    /// Look whether there is room for those who were refused because of the limit for all connections.
+    Starved,
+}
+
+/// How long a peer that has sent what nobody read may take to end its side.
+const LINGER_MS: u64 = 1_000;
+/// How often those are looked after who wait for room in the limit for all connections.
+const STARVED_MS: u64 = 10;
+/// Spare outboxes, with their buffers, that a worker keeps.
+const SPARES_MAX: usize = 64;
+
+pub(crate) struct Roster {
+    pub(super) me: Arc<WorkerShared>,
+    pub(super) server: Arc<ServerShared>,
+    pub(super) now_ms: u64,
+    pub(super) wheel: Wheel<Due>,
+    /// Connections with something to send.
+    pub(super) dirty: Vec<ConnId>,
+    /// Connections that want something else from the driver than what it does.
+    pub(super) unsettled: Vec<ConnId>,
+    /// Connections that wait for room in the limit for all of them.
+    starved: VecDeque<ConnId>,
+    /// A timer will look after the starved.
+    starved_timer: bool,
+    /// Connections that are not vacant.
+    pub(super) count: usize,
+    conns: Chunks<Conn>,
+    slots: SlotCache,
+    /// Boxed as they are in a connection: they move between the two.
+    #[allow(clippy::vec_box)]
+    spares: Vec<Box<Outbox>>,
+    lease: Lease,
+}
+
+/// What is left of a connection when it is over.
+pub(super) struct Farewell {
+    pub(super) reason: Status,
+    pub(super) user: HostUser,
+    /// The program knows the connection and is owed an `on_close`.
+    pub(super) is_owed: bool,
+    /// To be dropped when `on_close` has returned, with nothing borrowed.
+    pub(super) leftovers: (Finalizer, [Option<Box<Outbox>>; 2]),
+}
+
+/// What comes of an outbox that the driver has given back.
+#[derive(Default)]
+pub(super) struct AfterSent {
+    /// It is time for `on_writable`.
+    pub(super) is_writable: bool,
+    /// There was no memory to keep this. To be dropped with nothing borrowed.
+    pub(super) discarded: Option<Box<Outbox>>,
+}
+
+impl Roster {
+    pub(super) fn new(me: Arc<WorkerShared>, server: Arc<ServerShared>) -> Self {
+        let now_ms = sys::now_ms();
+        Self {
+            me,
+            server,
+            now_ms,
+            wheel: Wheel::new(now_ms),
+            dirty: Vec::new(),
+            unsettled: Vec::new(),
+            starved: VecDeque::new(),
+            starved_timer: false,
+            count: 0,
+            conns: Chunks::new(),
+            slots: SlotCache::default(),
+            spares: Vec::with_capacity(SPARES_MAX),
+            lease: Lease::default(),
+        }
+    }
+
+    /// The connection, unless the handle is stale.
+    #[inline]
+    pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.conns.get_mut(id.index())?;
+        (conn.generation == id.generation() && conn.phase != Phase::Vacant).then_some(conn)
+    }
+
+    /// Whether the connection lives here. (A handle that was given out for a connection that is still in the
+    /// mailbox does not, yet.)
+    pub(super) fn knows(&mut self, id: ConnId) -> bool {
+        id.worker() == self.me.number && self.conn(id).is_some()
+    }
+
+    pub(super) fn user(&self, id: ConnId) -> HostUser {
+        self.slots.slot(id.index()).user()
+    }
+
+    // ---- Opening and closing
+
+    /// Makes room for a connection. It is open, but neither announced nor known to the driver.
+    pub(super) fn insert(&mut self, id: ConnId) -> Result<()> {
+        // Each list holds a connection at most once: from here on none of them has to grow.
+        let all = self.count + 1;
+        self.dirty.try_reserve(all.saturating_sub(self.dirty.len()))?;
+        self.unsettled.try_reserve(all.saturating_sub(self.unsettled.len()))?;
+        self.starved.try_reserve(all.saturating_sub(self.starved.len()))?;
+        self.slots.know(&self.me.slots, id.index())?;
+        let (generation, active_ms) = (id.generation(), self.now_short_ms());
+        *self.conns.grow_to(id.index())? = Conn { generation, phase: Phase::Open, active_ms, ..Conn::default() };
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The driver has it and the program will hear of it.
+    pub(super) fn announce(&mut self, id: ConnId) -> Result<()> {
+        let idle_ms = self.server.limits.idle_ms;
+        if idle_ms > 0 {
+            self.set_deadline(id, Some(u64::from(idle_ms)))?;
+        }
+        if let Some(conn) = self.conn(id) {
+            conn.flags.set(Flags::READING, true);
+            conn.flags.set(Flags::ANNOUNCED, true);
+        }
+        self.me.counters.opened.add(1);
+        Ok(())
+    }
+
+    /// Begins to close: what is queued goes out first, within the server's `drain_ms`; or, when the server stops,
+    /// within the time that all its connections have.
+    pub(super) fn close(&mut self, id: ConnId, reason: Status) {
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase == Phase::Open) else { return };
+        conn.phase = Phase::Draining;
+        conn.reason = reason;
+        self.slots.slot(id.index()).raise(id, CLOSING);
+        let drain_ms = (reason != Status::Stopped).then_some(self.server.limits.drain_ms);
+        if self.set_deadline(id, drain_ms.map(u64::from)).is_err() {
+            // No memory for a deadline: no time either.
+            self.doom(id, Status::Memory);
+        }
+        self.unsettle(id);
+    }
+
+    /// Closes at the next chance, whatever is queued.
+    pub(super) fn doom(&mut self, id: ConnId, reason: Status) {
+        let queued = self.slots.slot(id.index()).queued();
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase < Phase::Doomed) else { return };
+        // A close that had everything out keeps its good reason.
+        if conn.phase == Phase::Open || (conn.phase == Phase::Draining && queued > 0 && conn.reason != Status::Stopped)
+        {
+            conn.reason = reason;
+        }
+        conn.phase = Phase::Doomed;
+        self.slots.slot(id.index()).raise(id, CLOSING);
+        self.unsettle(id);
+    }
+
+    /// Gives an order for every connection.
+    pub(super) fn each(&mut self, mut order: impl FnMut(&mut Self, ConnId)) {
+        for index in 0..self.conns.len() {
+            if let Some(conn) = self.conns.get(index).filter(|conn| conn.phase != Phase::Vacant) {
+                let id = ConnId::new(self.me.number, index, conn.generation);
+                order(self, id);
+            }
+        }
+    }
+
+    /// The connection is over: takes it apart. The handle stays good for questions until [`Roster::release`].
+    pub(super) fn bury(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> Option<Farewell> {
+        let user = self.user(id);
+        let conn = self.conn(id)?;
+        conn.phase = Phase::Closed;
+        let reason = conn.reason;
+        let is_owed = conn.flags.set(Flags::ANNOUNCED, false);
+        let timer = conn.timer.take();
+        let finalizer = std::mem::replace(&mut conn.finalizer, Finalizer::NONE);
+        let outboxes = [from_driver, conn.outbox.take()];
+        self.slots.slot(id.index()).raise(id, CLOSING);
+        if let Some(timer) = timer {
+            self.wheel.cancel(timer);
+        }
+        let cut: usize = outboxes.iter().flatten().map(|outbox| self.cut(id, outbox)).sum();
+        self.me.counters.connections_cut.add(u64::from(cut > 0));
+        Some(Farewell { reason, user, is_owed, leftovers: (finalizer, outboxes) })
+    }
+
+    /// Counts an outbox as cut off; says how many bytes it has.
+    fn cut(&mut self, id: ConnId, outbox: &Outbox) -> usize {
+        self.me.counters.bytes_cut.add(outbox.bytes() as u64);
+        self.unqueue(id, outbox.bytes(), outbox.cost());
+        outbox.bytes()
+    }
+
+    /// Takes the place back: the handle is stale from here on.
+    pub(super) fn release(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.phase = Phase::Vacant;
+        self.count -= 1;
+        self.me.slots.release(id);
+        self.server.dismiss();
+    }
+
+    /// As [`Roster::release`] for a connection that was never open to the program. False: it is not here.
+    pub(super) fn forget(&mut self, id: ConnId) -> bool {
+        let Some(timer) = self.conn(id).map(|conn| conn.timer.take()) else { return false };
+        timer.map(|timer| self.wheel.cancel(timer));
+        self.release(id);
+        true
+    }
+
+    // ---- Time
+
+    /// The lower 32 bits of the clock: enough to tell how long something has been quiet.
+    #[allow(clippy::cast_possible_truncation)]
+    fn now_short_ms(&self) -> u32 {
+        self.now_ms as u32
+    }
+
+    /// Replaces the connection's deadline. None: it has none.
+    fn set_deadline(&mut self, id: ConnId, after_ms: Option<u64>) -> Result<()> {
+        if let Some(before) = self.conn(id).and_then(|conn| conn.timer.take()) {
+            self.wheel.cancel(before);
+        }
+        let Some(after_ms) = after_ms else { return Ok(()) };
+        let key = self.wheel.start(self.now_ms + after_ms, Due::Conn(id))?;
+        if let Some(conn) = self.conn(id) {
+            conn.timer = Some(key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn linger(&mut self, id: ConnId) {
+        let linger_ms = LINGER_MS.min(u64::from(self.server.limits.drain_ms));
+        if let Some(conn) = self.conn(id) {
+            conn.phase = Phase::Lingering;
+        }
+        if self.set_deadline(id, Some(linger_ms)).is_err() {
+            self.doom(id, Status::Memory);
+        }
+    }
+
+    /// The connection's deadline has come.
+    pub(super) fn deadline(&mut self, id: ConnId) {
+        let idle_ms = self.server.limits.idle_ms;
+        let now_ms = self.now_short_ms();
+        let Some(conn) = self.conn(id) else { return };
+        conn.timer = None;
+        // The lower 32 bits of the clock: the difference is right as long as it is less than 49 days.
+        let quiet_ms = now_ms.wrapping_sub(conn.active_ms);
+        if conn.phase == Phase::Open && quiet_ms < idle_ms {
+            // Traffic does not touch the wheel; the deadline moves when it comes.
+            if self.set_deadline(id, Some(u64::from(idle_ms - quiet_ms))).is_ok() {
+                return;
+            }
+        }
+        self.doom(id, Status::Timeout);
+    }
+
+    // ---- Receiving
+
+    /// Bytes came. Some: they are a message for the program.
+    #[inline]
+    pub(super) fn received(&mut self, id: ConnId, length: usize) -> Option<HostUser> {
+        let now_ms = self.now_short_ms();
+        self.me.counters.bytes_in.add(length as u64);
+        let conn = self.conn(id)?;
+        conn.active_ms = now_ms;
+        if conn.phase != Phase::Open {
+            return None;
+        }
+        self.me.counters.messages_in.add(1);
+        Some(self.user(id))
+    }
+
+    /// The peer has ended its side. Some: the program wants to know.
+    pub(super) fn ended(&mut self, id: ConnId) -> Option<HostUser> {
+        let half_open = self.server.conduct.half_open;
+        let conn = self.conn(id)?;
+        conn.flags.set(Flags::ENDED, true);
+        conn.flags.set(Flags::READING, false);
+        if conn.phase == Phase::Open && half_open {
+            return Some(self.user(id));
+        }
+        self.close(id, Status::Eof);
+        self.unsettle(id);
+        None
+    }
+
+    pub(super) fn pause(&mut self, id: ConnId, on: bool) {
+        if let Some(conn) = self.conn(id) {
+            conn.flags.set(Flags::PAUSED, on);
+            self.unsettle(id);
+        }
+    }
+
+    /// Replaces the user data; the finalizer of what was there before comes back.
+    pub(super) fn set_user(&mut self, id: ConnId, user: HostUser, finalizer: Finalizer) -> Finalizer {
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase < Phase::Closed) else { return finalizer };
+        let before = std::mem::replace(&mut conn.finalizer, finalizer);
+        self.slots.slot(id.index()).set_user(user);
+        before
+    }
+
+    // ---- Sending
+
+    /// Queues a copy.
+    #[inline]
+    pub(super) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<()> {
+        self.admit(id, bytes.len(), bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let pushed = self.outbox(id).push(bytes);
+        self.pushed(id, bytes.len(), bytes.len(), pushed.map_err(Error::from))
+    }
+
+    /// Queues lent bytes; takes them out of `lent` when it does.
+    pub(super) fn send_lent(&mut self, id: ConnId, lent: &mut Option<LentBytes>) -> Result<()> {
+        let length = lent.as_ref().map_or(0, |lent| lent.as_slice().len());
+        self.admit(id, length, length + LENT_OVERHEAD_BYTES)?;
+        let pushed = self.outbox(id).push_lent(lent);
+        self.pushed(id, length, length + LENT_OVERHEAD_BYTES, pushed.map_err(Error::from))
+    }
+
+    /// Queues bytes that another thread has counted already (`cost` in the slot and in the budget).
+    pub(super) fn send_counted(&mut self, id: ConnId, bytes: &[u8], lent: &mut Option<LentBytes>, cost: usize) {
+        self.lease.adopt(cost as u64);
+        let length = lent.as_ref().map_or(bytes.len(), |lent| lent.as_slice().len());
+        self.me.counters.bytes_queued.add(length as u64);
+        let slot = self.slots.slot(id.index());
+        slot.set_queued(slot.queued() + cost);
+        let outbox = self.outbox(id);
+        let pushed = if lent.is_some() { outbox.push_lent(lent) } else { outbox.push(bytes) };
+        if self.pushed(id, length, cost, pushed.map_err(Error::from)).is_err() {
+            // It was accepted: what cannot be kept breaks the promise of order, so the connection is over.
+            self.me.counters.bytes_cut.add(length as u64);
+            self.me.counters.connections_cut.add(1);
+            self.doom(id, Status::Memory);
+        }
+    }
+
+    /// Counts what is to be queued against every limit, or refuses it.
+    #[inline]
+    fn admit(&mut self, id: ConnId, length: usize, cost: usize) -> Result<()> {
+        let Some(conn) = self.conn(id) else { return Err(Status::Stale.into()) };
+        if conn.phase != Phase::Open {
+            return Err(Status::Closed.into());
+        }
+        too_long(&self.server, length, cost)?;
+        let slot = self.slots.slot(id.index());
+        let queued = slot.queued();
+        let inflight = slot.inflight();
+        if queued + inflight + cost > self.server.limits.queue_bytes_max as usize {
+            self.wait(id);
+            return Err(Error::new(Status::Again, QUEUE_FULL));
+        }
+        if !self.lease.take(&self.server.budget, cost as u64) {
+            self.wait(id);
+            return Err(Error::new(Status::Again, TOTAL_FULL));
+        }
+        slot.set_queued(queued + cost);
+        self.me.counters.bytes_queued.add(length as u64);
+        Ok(())
+    }
+
+    /// Takes what was counted and is not queued any more out of the counts.
+    fn unqueue(&mut self, id: ConnId, length: usize, cost: usize) {
+        let slot = self.slots.slot(id.index());
+        slot.set_queued(slot.queued() - cost);
+        self.lease.give(&self.server.budget, cost as u64);
+        self.me.counters.bytes_queued.subtract(length as u64);
+    }
+
+    fn outbox(&mut self, id: ConnId) -> &mut Outbox {
+        let spares = &mut self.spares;
+        let conn = self.conns.get_mut(id.index()).expect("the caller has found it");
+        conn.outbox.get_or_insert_with(|| spares.pop().unwrap_or_default())
+    }
+
+    /// Goes on after bytes were put into the outbox, or could not be.
+    fn pushed(&mut self, id: ConnId, length: usize, cost: usize, pushed: Result<()>) -> Result<()> {
+        if pushed.is_err() {
+            self.unqueue(id, length, cost);
+        }
+        let conn = self.conns.get_mut(id.index()).expect("the caller has found it");
+        if !conn.flags.set(Flags::DIRTY, true) {
+            self.dirty.push(id);
+        }
+        pushed
+    }
+
+    /// Takes what is queued for the driver to send.
+    pub(super) fn take_outbox(&mut self, id: ConnId) -> Option<Box<Outbox>> {
+        let conn = self.conn(id)?;
+        conn.flags.set(Flags::DIRTY, false);
+        if conn.flags.has(Flags::IN_FLIGHT) || conn.phase > Phase::Draining {
+            return None;
+        }
+        let outbox = conn.outbox.take()?;
+        if outbox.is_empty() {
+            self.keep(outbox);
+            return None;
+        }
+        conn.flags.set(Flags::IN_FLIGHT, true);
+        Some(outbox)
+    }
+
+    /// The driver has handed `sent` bytes of an outbox to the system, which freed `freed` in the limits.
+    pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: usize, freed: usize) -> AfterSent {
+        let mut after = AfterSent::default();
+        let now_ms = self.now_short_ms();
+        self.me.counters.bytes_out.add(sent as u64);
+        self.unqueue(id, sent, freed);
+        let Some(conn) = self.conns.get_mut(id.index()) else { return after };
+        conn.flags.set(Flags::IN_FLIGHT, false);
+        conn.active_ms = now_ms;
+        if outbox.is_empty() {
+            let is_out = conn.outbox.is_none() && conn.phase == Phase::Draining;
+            self.keep(outbox);
+            if is_out {
+                self.unsettle(id);
+            }
+        } else {
+            // What was queued meanwhile goes behind what is left.
+            let later = conn.outbox.take();
+            let is_dirty = conn.flags.set(Flags::DIRTY, true);
+            if !is_dirty {
+                self.dirty.push(id);
+            }
+            match later.map(|mut later| (outbox.append(&mut later), later)) {
+                None => {}
+                Some((Ok(()), later)) => self.keep(later),
+                Some((Err(_), later)) => {
+                    self.cut(id, &later);
+                    self.doom(id, Status::Memory);
+                    after.discarded = Some(later);
+                }
+            }
+            self.conns.get_mut(id.index()).expect("found above").outbox = Some(outbox);
+        }
+        after.is_writable = self.is_writable(id);
+        after
+    }
+
+    /// Keeps an empty outbox for the next connection that sends.
+    fn keep(&mut self, outbox: Box<Outbox>) {
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(outbox);
+        }
+    }
+
+    // ---- Waiting for room
+
+    /// A send was refused: `on_writable` is owed.
+    pub(super) fn wait(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.flags.set(Flags::WAITING, true);
+        if self.slots.slot(id.index()).queued() == 0 {
+            self.starve(id);
+        }
+    }
+
+    /// Nothing of its own is queued, so no send of its own will tell when there is room.
+    fn starve(&mut self, id: ConnId) {
+        if self.conn(id).is_none_or(|conn| conn.flags.set(Flags::STARVED, true)) {
+            return;
+        }
+        self.starved.push_back(id);
+        self.watch_starved();
+    }
+
+    fn watch_starved(&mut self) {
+        if !self.starved_timer && !self.starved.is_empty() {
+            // Without memory for the timer the next one who waits starts it.
+            self.starved_timer = self.wheel.start(self.now_ms + STARVED_MS, Due::Starved).is_ok();
+        }
+    }
+
+    /// Those who wait for room in the limit for all connections: how many there are to be asked for with
+    /// [`Roster::next_starved`].
+    pub(super) fn look_after_starved(&mut self) -> usize {
+        self.starved_timer = false;
+        self.starved.len()
+    }
+
+    /// Takes the first of the starved off the list; it goes back to the end if it still has no room. True: it has.
+    pub(super) fn next_starved(&mut self) -> Option<(ConnId, bool)> {
+        let id = self.starved.pop_front()?;
+        if let Some(conn) = self.conn(id) {
+            conn.flags.set(Flags::STARVED, false);
+        }
+        let is_writable = self.is_writable(id);
+        self.watch_starved();
+        Some((id, is_writable))
+    }
+
+    /// Whether a connection waits and has room now; then it no longer waits.
+    #[inline]
+    fn is_writable(&mut self, id: ConnId) -> bool {
+        self.conn(id).is_some_and(|conn| conn.flags.has(Flags::WAITING)) && self.has_room(id)
+    }
+
+    fn has_room(&mut self, id: ConnId) -> bool {
+        let half = self.server.limits.queue_bytes_max as usize / 2;
+        let has_room = self.server.budget.has_room();
+        let slot = self.slots.slot(id.index());
+        let queued = slot.queued();
+        let is_low = queued + slot.inflight() <= half;
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase == Phase::Open) else { return false };
+        if is_low && has_room {
+            conn.flags.set(Flags::WAITING, false);
+            return true;
+        }
+        if queued == 0 {
+            self.starve(id);
+        }
+        false
+    }
+
+    /// Another thread's send was refused.
+    pub(super) fn wait_posted(&mut self, id: ConnId) -> bool {
+        self.slots.slot(id.index()).lower(WAIT_POSTED);
+        let Some(conn) = self.conn(id) else { return false };
+        conn.flags.set(Flags::WAITING, true);
+        self.is_writable(id)
+    }
+
+    // ---- The worker's own business
+
+    /// Puts the connection on the list of those that the driver has to hear of.
+    pub(super) fn unsettle(&mut self, id: ConnId) {
+        if let Some(conn) = self.conn(id)
+            && !conn.flags.set(Flags::UNSETTLED, true)
+        {
+            self.unsettled.push(id);
+        }
+    }
+
+    /// Another thread's bytes are out of its mailbox.
+    pub(super) fn landed(&mut self, id: ConnId, cost: usize) {
+        match self.slots.get(id.index()) {
+            Some(slot) => slot.land(cost),
+            None => self.me.slots.land(id, cost),
+        }
+    }
+
+    /// How long to wait for something to happen, before a deadline comes or there is work left.
+    pub(super) fn timeout_ms(&self) -> Option<u64> {
+        if !self.dirty.is_empty() || !self.unsettled.is_empty() {
+            return Some(0);
+        }
+        let stop_ms = self.server.stop_at_ms();
+        let next_ms = [self.wheel.next_ms(), stop_ms].into_iter().flatten().min()?;
+        Some(next_ms.saturating_sub(sys::now_ms()))
+    }
+
+    /// Gives back what the worker holds of the limit for all connections.
+    pub(super) fn settle_lease(&mut self) {
+        self.lease.settle(&self.server.budget);
+    }
+}
+
+pub(super) const QUEUE_FULL: &str = "queue_bytes_max is reached";
+pub(super) const TOTAL_FULL: &str = "queue_total_bytes_max is reached";
+
+/// Refuses what would never fit.
+#[inline]
+pub(super) fn too_long(server: &ServerShared, length: usize, cost: usize) -> Result<()> {
+    let limits = &server.limits;
+    if length <= limits.message_bytes_max as usize && cost <= limits.queue_bytes_max as usize {
+        return Ok(());
+    }
+    let text = format!("{length} bytes are more than message_bytes_max or queue_bytes_max allow");
+    Err(Error::new(Status::TooLong, text))
+}

@@ -1,0 +1,145 @@
+//! What the workers of a server share, and what other threads see of a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::budget::Budget;
+use super::mailbox::Mailbox;
+use super::{Handler, ServerId};
+use crate::conn::slot::SlotTable;
+use crate::driver::Waker;
+use crate::metrics::Counters;
+use crate::options::{Greet, Limits};
+use crate::sys;
+use crate::sys::HostUser;
+
+/// What a server is, for its workers.
+pub(crate) struct ServerShared {
+    pub(crate) id: ServerId,
+    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) limits: Limits,
+    pub(crate) conduct: Conduct,
+    pub(crate) greeting: Box<[u8]>,
+    /// What a connection's user data is until the program sets it.
+    pub(crate) user: UserCell,
+    pub(crate) budget: Budget,
+    /// Connections of all workers, held against `connections_max`.
+    connections: AtomicUsize,
+    /// When what is left is cut off; `RUNNING` while nobody has stopped the server.
+    stop_at_ms: AtomicU64,
+    /// Workers that have not ended, and one more until the program's `on_free` has returned.
+    workers_left: AtomicUsize,
+    /// Readable, for good, when the last worker has ended.
+    pub(crate) ended: Waker,
+}
+
+/// The server's user data: a word that only the program looks into.
+pub(crate) type UserCell = std::sync::atomic::AtomicPtr<std::ffi::c_void>;
+
+/// What a server does by itself with a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conduct {
+    pub(crate) greet: Greet,
+    /// The program takes messages; otherwise connections are greeted and closed.
+    pub(crate) converses: bool,
+    /// The program wants to know of a peer that ended its side, and closes by itself.
+    pub(crate) half_open: bool,
+}
+
+const RUNNING: u64 = u64::MAX;
+
+impl ServerShared {
+    pub(super) fn new(
+        id: ServerId,
+        handler: Box<dyn Handler>,
+        options: super::Options,
+        limits: Limits,
+        workers: usize,
+        ended: Waker,
+    ) -> Self {
+        Self {
+            id,
+            handler,
+            conduct: Conduct { greet: options.greet, converses: options.converses, half_open: options.half_open },
+            greeting: options.greeting,
+            user: UserCell::new(options.user),
+            budget: Budget::new(limits.queue_total_bytes_max, workers),
+            limits,
+            connections: AtomicUsize::new(0),
+            stop_at_ms: AtomicU64::new(RUNNING),
+            workers_left: AtomicUsize::new(workers + 1),
+            ended,
+        }
+    }
+
+    pub(crate) fn user(&self) -> HostUser {
+        self.user.load(Ordering::Relaxed)
+    }
+
+    /// Counts one connection more, unless that would be too many.
+    pub(crate) fn admit(&self) -> bool {
+        let most = self.limits.connections_max as usize;
+        let more = |now: usize| (now < most).then_some(now + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Counts one connection less.
+    pub(crate) fn dismiss(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sets the time when what is left is cut off; a later call can only bring it forward.
+    pub(super) fn stop(&self, drain_ms: u32) {
+        self.stop_at_ms.fetch_min(sys::now_ms() + u64::from(drain_ms), Ordering::AcqRel);
+    }
+
+    /// The time when what is left is cut off; None while the server runs.
+    #[inline]
+    pub(crate) fn stop_at_ms(&self) -> Option<u64> {
+        Some(self.stop_at_ms.load(Ordering::Acquire)).filter(|at_ms| *at_ms != RUNNING)
+    }
+
+    /// Whether every worker has ended and `on_free` has run.
+    pub(super) fn has_ended(&self) -> bool {
+        self.workers_left.load(Ordering::Acquire) == 0
+    }
+
+    /// One worker has ended. The last one gives the program its user data back.
+    pub(crate) fn worker_ended(&self) {
+        if self.workers_left.fetch_sub(1, Ordering::AcqRel) == 2 {
+            self.handler.on_free();
+            self.workers_left.store(0, Ordering::Release);
+            self.ended.wake();
+        }
+    }
+}
+
+/// What other threads see of a worker.
+pub(crate) struct WorkerShared {
+    pub(crate) number: u32,
+    pub(crate) server: Arc<ServerShared>,
+    pub(crate) slots: SlotTable,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) counters: Counters,
+}
+
+/// The workers of a server.
+#[derive(Clone, Default)]
+pub(crate) struct Team(Arc<[Arc<WorkerShared>]>);
+
+impl Team {
+    pub(crate) fn new(workers: impl Iterator<Item = Arc<WorkerShared>>) -> Self {
+        Self(workers.collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<WorkerShared>> {
+        self.0.iter()
+    }
+
+    /// Who is to take a new connection on: `me`, unless somebody has at least two fewer. So a connection is only
+    /// handed over where that makes things more even.
+    pub(crate) fn lightest<'a>(&'a self, me: &'a Arc<WorkerShared>) -> &'a Arc<WorkerShared> {
+        let lightest = self.0.iter().min_by_key(|worker| worker.slots.taken()).unwrap_or(me);
+        if lightest.slots.taken() + 2 <= me.slots.taken() { lightest } else { me }
+    }
+}

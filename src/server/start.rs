@@ -1,0 +1,110 @@
+//! Starting a server: everything that can fail is done before anything runs, and undone if it does fail.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::registry::ReservedServer;
+use super::shared::{ServerShared, Team};
+use super::worker::Worker;
+use super::{Handler, OwnLoop, Server, ServerId};
+use crate::driver::{Epoll, Waker};
+use crate::fault::{self, Call};
+use crate::log::silence_panics;
+use crate::net::{Endpoint, ListenMode, Listener};
+use crate::options::Options;
+use crate::status::{Error, Result, Status};
+use crate::sys;
+
+/// Starts a server.
+pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
+    silence_panics();
+    let limits = options.limits.checked()?;
+    let (count, has_threads) = options.worker_count()?;
+    let greeting_max = limits.message_bytes_max.min(limits.queue_bytes_max) as usize;
+    if options.greeting.len() > greeting_max {
+        let text = format!("the greeting has {} bytes; the limits allow {greeting_max}", options.greeting.len());
+        return Err(Error::new(Status::TooLong, text));
+    }
+    let endpoints = Endpoint::parse_list(&options.listen)?;
+    let mode = ListenMode { backlog: limits.backlog, reuse_port: options.reuse_port, blocking: false };
+    let mut listeners = Vec::new();
+    for endpoint in &endpoints {
+        listeners.extend(Listener::open(endpoint, mode)?.into_iter().map(Arc::new));
+    }
+    let addresses: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
+
+    let reserved = ReservedServer::new()?;
+    let id = reserved.id();
+    let ended = Waker::new().map_err(|error| Error::system("eventfd", &error))?;
+    let shared = Arc::new(ServerShared::new(id, handler, options, limits, count, ended));
+    let mut workers = Vec::new();
+    for _ in 0..count {
+        workers.push(Worker::<Epoll>::open(&shared, count, !has_threads)?);
+    }
+    let team = Team::new(workers.iter().map(Worker::shared));
+    for worker in &mut workers {
+        worker.equip(team.clone(), &listeners)?;
+    }
+    drop(listeners);
+
+    let gate = Arc::new(Gate::default());
+    let mut threads = Vec::new();
+    let mut own_loop = None;
+    for worker in workers {
+        if has_threads {
+            match spawn(threads.len(), worker, &gate) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    gate.open(false);
+                    threads.into_iter().for_each(|thread: JoinHandle<()>| drop(thread.join()));
+                    return Err(error);
+                }
+            }
+        } else {
+            own_loop = Some(OwnLoop { poll_fd: worker.poll_fd(), worker: Mutex::new(worker) });
+        }
+    }
+    log::info!("server {id:?} starts: {count} workers, {}", addresses.join(","));
+    let server = Arc::new(Server { shared, team, addresses, threads: Mutex::new(threads), own_loop });
+    reserved.fill(&server);
+    gate.open(true);
+    Ok(id)
+}
+
+fn spawn(number: usize, worker: Worker<Epoll>, gate: &Arc<Gate>) -> Result<JoinHandle<()>> {
+    let gate = Arc::clone(gate);
+    let body = move || {
+        if gate.wait() {
+            worker.run();
+        }
+    };
+    // The mask is inherited: with the signals blocked from its first instruction on, no handler of the host's
+    // ever runs on a worker.
+    let spawned = fault::check(Call::Spawn)
+        .and_then(|()| sys::with_signals_blocked(|| thread::Builder::new().name(format!("ahoy-{number}")).spawn(body)));
+    spawned.map_err(|error| Error::new(Status::Thread, format!("start a thread: {error}")))
+}
+
+/// Holds the threads back until all of them are there.
+#[derive(Default)]
+struct Gate {
+    go: Mutex<Option<bool>>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self, go: bool) {
+        *self.go.lock().unwrap_or_else(PoisonError::into_inner) = Some(go);
+        self.opened.notify_all();
+    }
+
+    fn wait(&self) -> bool {
+        let mut go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match *go {
+                Some(go) => return go,
+                None => go = self.opened.wait(go).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}

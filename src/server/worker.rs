@@ -1,0 +1,585 @@
+//! A worker: one thread, one driver, its share of the connections. One turn of it is the whole engine:
+//! wait, handle what happened, carry out what other threads asked for, look at the clock, send.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::mailbox::{Command, Mailbox};
+use super::registry;
+use super::roster::{self, Due, Roster};
+use super::shared::{ServerShared, Team, WorkerShared};
+use crate::conn::handle::ConnId;
+use crate::conn::outbox::{LENT_OVERHEAD_BYTES, Outbox};
+use crate::conn::slot::SlotTable;
+use crate::conn::{Flags, Phase};
+use crate::driver::{Config, Driver, Event};
+use crate::fault;
+use crate::log::Inside;
+use crate::metrics::Counters;
+use crate::net::{Listener, Peer};
+use crate::options::Greet;
+use crate::status::{Error, Result, Status};
+use crate::sys::{self, LentBytes};
+
+/// How long a listener rests when the system has no descriptor or no memory for one more connection.
+const REST_MS: u64 = 100;
+/// Most bytes that one receive takes. The buffer is the worker's: connections have none.
+const RECEIVE_BYTES_MAX: usize = 64 << 10;
+
+pub(crate) struct Worker<D: Driver> {
+    driver: D,
+    context: Context,
+    listeners: Vec<Arc<Listener>>,
+    /// Filled and emptied once a turn; kept for their memory.
+    commands: VecDeque<Command>,
+    batch: Vec<ConnId>,
+    /// In the thread-local while the worker runs.
+    roster: Option<Box<Roster>>,
+    has_stopped: bool,
+    has_ended: bool,
+}
+
+/// Who the worker is. Apart from the driver, so that an event may borrow from the driver while it is handled.
+struct Context {
+    me: Arc<WorkerShared>,
+    server: Arc<ServerShared>,
+    team: Team,
+    is_woken: bool,
+}
+
+/// What an event asks of the driver, to be done when the event itself is gone.
+enum Follow {
+    Nothing,
+    Take(OwnedFd, Peer),
+    Rest(usize),
+    Unlisten(usize),
+}
+
+/// Whether a worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turned {
+    GoesOn,
+    Ended,
+}
+
+impl<D: Driver> Worker<D> {
+    /// Opens a driver and gives the worker a number. Nothing runs yet; dropping it undoes everything.
+    pub(super) fn open(server: &Arc<ServerShared>, workers: usize, own_loop: bool) -> Result<Self> {
+        let config = Config {
+            receive_bytes_max: RECEIVE_BYTES_MAX.min(server.limits.message_bytes_max as usize),
+            shares_listeners: workers > 1,
+            own_loop,
+        };
+        let driver = D::open(config).map_err(|error| Error::system("open a driver", &error))?;
+        let me = registry::insert_worker(|number, generation_first| WorkerShared {
+            number,
+            slots: SlotTable::new(number, generation_first),
+            mailbox: Mailbox::new(driver.waker()),
+            counters: Counters::default(),
+            server: Arc::clone(server),
+        })?;
+        let roster = Box::new(Roster::new(Arc::clone(&me), Arc::clone(server)));
+        Ok(Self {
+            driver,
+            context: Context { me, server: Arc::clone(server), team: Team::default(), is_woken: false },
+            listeners: Vec::new(),
+            commands: VecDeque::new(),
+            batch: Vec::new(),
+            roster: Some(roster),
+            has_stopped: false,
+            has_ended: false,
+        })
+    }
+
+    pub(super) fn shared(&self) -> Arc<WorkerShared> {
+        Arc::clone(&self.context.me)
+    }
+
+    pub(super) fn poll_fd(&self) -> RawFd {
+        self.driver.poll_fd()
+    }
+
+    /// Gives it its colleagues and the listeners that they share.
+    pub(super) fn equip(&mut self, team: Team, listeners: &[Arc<Listener>]) -> Result<()> {
+        self.context.team = team;
+        for (number, listener) in listeners.iter().enumerate() {
+            let error = |error| Error::system(format_args!("watch {}", listener.url()), &error);
+            self.driver.listen(number, listener.as_fd()).map_err(error)?;
+            self.listeners.push(Arc::clone(listener));
+        }
+        Ok(())
+    }
+
+    /// Runs until the server has stopped. The life of a worker's thread.
+    pub(super) fn run(mut self) {
+        let _inside = Inside::enter();
+        let before = roster::enter(self.roster.take());
+        while self.turn_here(None) == Turned::GoesOn {}
+        self.roster = roster::enter(before);
+    }
+
+    /// One turn on the caller's thread, or several if they do not have to wait.
+    pub(super) fn turn(&mut self, timeout_ms: Option<u64>) -> Turned {
+        let _inside = Inside::enter();
+        let before = roster::enter(self.roster.take());
+        let turned = self.turn_here(timeout_ms);
+        if turned == Turned::GoesOn {
+            self.driver.arm(roster::with(|roster| roster.timeout_ms()).flatten());
+        }
+        self.roster = roster::enter(before);
+        turned
+    }
+
+    fn turn_here(&mut self, timeout_ms: Option<u64>) -> Turned {
+        if self.has_ended {
+            return Turned::Ended;
+        }
+        let next_ms = roster::with(|roster| roster.timeout_ms()).flatten();
+        let timeout_ms = [timeout_ms, next_ms].into_iter().flatten().min();
+        if let Err(error) = self.driver.wait(timeout_ms)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.lose_driver(&error);
+        }
+        roster::with(|roster| roster.now_ms = sys::now_ms());
+        self.handle_events();
+        self.carry_out_commands();
+        self.look_at_clock();
+        self.flush();
+        self.handle_events();
+        self.heed_stop();
+        if self.has_stopped && roster::with(|roster| roster.count) == Some(0) {
+            self.end();
+            return Turned::Ended;
+        }
+        Turned::GoesOn
+    }
+
+    // ---- Events
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.driver.next() {
+            let conn = event.conn();
+            let context = &mut self.context;
+            let follow = catch_unwind(AssertUnwindSafe(|| context.handle(event))).unwrap_or_else(|_| {
+                context.caught_panic(conn);
+                Follow::Nothing
+            });
+            match follow {
+                Follow::Nothing => {}
+                Follow::Take(socket, peer) => self.take(socket, peer),
+                Follow::Rest(listener) => self.rest(listener),
+                Follow::Unlisten(listener) => self.unlisten(listener),
+            }
+            self.settle();
+        }
+    }
+
+    /// Brings the driver to what the connections want of it.
+    fn settle(&mut self) {
+        while let Some(id) = roster::with(|roster| roster.unsettled.pop()).flatten() {
+            let driver = &mut self.driver;
+            roster::with(|roster| settle(roster, driver, id));
+        }
+    }
+
+    // ---- Connections come
+
+    /// Someone was accepted: by this worker, or by one that has fewer connections.
+    fn take(&mut self, socket: OwnedFd, peer: Peer) {
+        let Context { me, server, team, .. } = &self.context;
+        if !server.admit() {
+            me.counters.refused.add(1);
+            log::warn!("{peer} refused: connections_max is reached");
+            return;
+        }
+        let target = team.lightest(me);
+        let id = match target.slots.reserve(peer, server.user()) {
+            Ok(id) => id,
+            Err(_) => {
+                server.dismiss();
+                me.counters.refused.add(1);
+                log::warn!("{peer} refused: out of memory");
+                return;
+            }
+        };
+        if Arc::ptr_eq(target, me) {
+            return self.open_conn(id, socket, false);
+        }
+        let command = Command::Adopt { conn: id, socket, announced: false };
+        if let Err((error, _)) = target.mailbox.post(command) {
+            target.slots.release(id);
+            server.dismiss();
+            me.counters.refused.add(1);
+            log::warn!("{peer} refused: {error}");
+        }
+    }
+
+    /// Takes a connection on. `announced`: the program has its handle already.
+    fn open_conn(&mut self, id: ConnId, socket: OwnedFd, announced: bool) {
+        let driver = &mut self.driver;
+        let inserted = roster::with(|roster| roster.insert(id)).unwrap_or(Ok(()));
+        let opened = inserted.and_then(|()| {
+            driver.attach(id, socket).map_err(|error| Error::system("attach a connection", &error))?;
+            roster::with(|roster| roster.announce(id)).unwrap_or(Ok(()))
+        });
+        if let Err(error) = opened {
+            log::warn!("a connection was lost: {error}");
+            self.driver.close(id);
+            return self.context.lose(id, error.status, announced);
+        }
+        let context = &self.context;
+        if catch_unwind(AssertUnwindSafe(|| context.opened(id))).is_err() {
+            self.context.caught_panic(Some(id));
+        }
+        if self.has_stopped {
+            roster::with(|roster| roster.close(id, Status::Stopped));
+        }
+        self.settle();
+    }
+
+    fn rest(&mut self, listener: usize) {
+        self.unlisten(listener);
+        self.context.me.counters.rests.add(1);
+        roster::with(|roster| {
+            let again_ms = roster.now_ms + REST_MS;
+            roster.wheel.start(again_ms, Due::Listener(listener)).map(drop)
+        });
+    }
+
+    fn unlisten(&mut self, listener: usize) {
+        if let Some(socket) = self.listeners.get(listener) {
+            self.driver.unlisten(listener, socket.as_fd());
+        }
+    }
+
+    fn listen_again(&mut self, listener: usize) {
+        if self.has_stopped {
+            return;
+        }
+        let Some(socket) = self.listeners.get(listener) else { return };
+        if let Err(error) = self.driver.listen(listener, socket.as_fd()) {
+            log::warn!("{} rests again: {error}", socket.url());
+            self.rest(listener);
+        }
+    }
+
+    // ---- What other threads ask for
+
+    fn carry_out_commands(&mut self) {
+        if !std::mem::take(&mut self.context.is_woken) {
+            return;
+        }
+        self.context.me.mailbox.take(&mut self.commands);
+        while let Some(command) = self.commands.pop_front() {
+            match command {
+                Command::Adopt { conn, socket, announced } => self.open_conn(conn, socket, announced),
+                other => {
+                    let context = &self.context;
+                    let id = other.conn();
+                    if catch_unwind(AssertUnwindSafe(|| context.carry_out(other))).is_err() {
+                        self.context.caught_panic(Some(id));
+                    }
+                }
+            }
+            self.settle();
+        }
+    }
+
+    // ---- Time
+
+    fn look_at_clock(&mut self) {
+        while let Some(due) = roster::with(|roster| roster.wheel.expire(roster.now_ms)).flatten() {
+            match due {
+                Due::Conn(id) => drop(roster::with(|roster| roster.deadline(id))),
+                Due::Listener(listener) => self.listen_again(listener),
+                Due::Starved => {
+                    for _ in 0..roster::with(|roster| roster.look_after_starved()).unwrap_or(0) {
+                        if let Some((id, true)) = roster::with(|roster| roster.next_starved()).flatten() {
+                            self.context.writable(id);
+                        }
+                    }
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// Hands every outbox that was filled in this turn to the driver.
+    fn flush(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        roster::with(|roster| std::mem::swap(&mut roster.dirty, &mut batch));
+        for id in batch.drain(..) {
+            if let Some(outbox) = roster::with(|roster| roster.take_outbox(id)).flatten() {
+                self.driver.send(id, outbox);
+            }
+        }
+        // The list that keeps the memory goes back where it came from, with what was added meanwhile.
+        roster::with(|roster| {
+            batch.append(&mut roster.dirty);
+            std::mem::swap(&mut roster.dirty, &mut batch);
+        });
+        self.batch = batch;
+    }
+
+    // ---- The end
+
+    /// Begins to stop when the server is told to, and cuts off what is left when the time for it has passed.
+    fn heed_stop(&mut self) {
+        let Some(stop_at_ms) = self.context.server.stop_at_ms() else { return };
+        if !self.has_stopped {
+            self.has_stopped = true;
+            for listener in 0..self.listeners.len() {
+                self.unlisten(listener);
+            }
+            self.listeners.clear();
+            roster::with(|roster| roster.each(|roster, id| roster.close(id, Status::Stopped)));
+            self.settle();
+            self.flush();
+            self.handle_events();
+        }
+        if sys::now_ms() >= stop_at_ms {
+            roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::Stopped)));
+            self.settle();
+            self.handle_events();
+        }
+    }
+
+    /// The driver does not work any more: somebody else in the process has closed its descriptors.
+    fn lose_driver(&mut self, error: &io::Error) {
+        log::error!("a worker stops: its driver failed: {error}");
+        self.context.server.stop(0);
+        roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::System)));
+        self.settle();
+    }
+
+    /// The last connection of a stopped server is gone.
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.retire();
+        roster::with(|roster| roster.settle_lease());
+        self.context.server.worker_ended();
+    }
+
+    /// Gives the worker's number back. What is still in the mailbox comes to nothing, and is told so.
+    fn retire(&mut self) {
+        for command in self.context.me.mailbox.close() {
+            match command {
+                Command::Adopt { conn, announced, .. } => self.context.lose(conn, Status::Stopped, announced),
+                other => self.context.carry_out(other),
+            }
+        }
+        registry::remove_worker(&self.context.me);
+    }
+}
+
+impl<D: Driver> Drop for Worker<D> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            registry::remove_worker(&self.context.me);
+        }
+    }
+}
+
+impl Context {
+    /// Handles one event. Callbacks run in here.
+    fn handle(&mut self, event: Event<'_>) -> Follow {
+        match event {
+            Event::Received { conn, data } => self.received(conn, data),
+            Event::Sent { conn, outbox, result } => self.sent(conn, outbox, result),
+            Event::Woken => self.is_woken = true,
+            Event::Accepted { socket, peer } => return Follow::Take(socket, peer),
+            Event::AcceptFailed { listener, error } => return self.accept_failed(listener, &error),
+            Event::Ended { conn } => {
+                if let Some(user) = roster::with(|roster| roster.ended(conn)).flatten() {
+                    self.server.handler.on_end(conn, user);
+                }
+            }
+            Event::Failed { conn, error } => {
+                roster::with(|roster| roster.doom(conn, Status::from(&error)));
+            }
+            Event::Closed { conn, outbox } => self.over(conn, outbox),
+        }
+        Follow::Nothing
+    }
+
+    fn opened(&self, id: ConnId) {
+        log::debug!("opened {:x}", id.raw());
+        let user = roster::with(|roster| roster.user(id)).unwrap_or(std::ptr::null_mut());
+        self.server.handler.on_open(id, user);
+        if self.server.conduct.greet == Greet::OnOpen {
+            self.greet(id);
+        }
+    }
+
+    #[inline]
+    fn received(&self, id: ConnId, data: &[u8]) {
+        let Some(user) = roster::with(|roster| roster.received(id, data.len())).flatten() else { return };
+        fault::check_panic();
+        if self.server.conduct.converses {
+            self.server.handler.on_message(id, data, user);
+        } else {
+            self.greet(id);
+        }
+    }
+
+    /// Greets, and closes unless the program goes on with the conversation.
+    fn greet(&self, id: ConnId) {
+        let closes = !self.server.conduct.converses;
+        roster::with(|roster| {
+            // Nothing is queued before the first greeting; only memory can be missing.
+            if let Err(error) = roster.send(id, &self.server.greeting) {
+                log::warn!("a greeting was not sent: {error}");
+            }
+            if closes {
+                roster.close(id, Status::Ok);
+            }
+        });
+    }
+
+    fn sent(&self, id: ConnId, mut outbox: Box<Outbox>, result: io::Result<usize>) {
+        let sent = *result.as_ref().unwrap_or(&0);
+        // Functions of the host's may run in here.
+        let freed = outbox.advance(sent);
+        let after = roster::with(|roster| {
+            let after = roster.sent(id, outbox, sent, freed);
+            if let Err(error) = &result {
+                roster.doom(id, Status::from(error));
+            }
+            after
+        });
+        let after = after.unwrap_or_default();
+        drop(after.discarded);
+        if after.is_writable && result.is_ok() {
+            self.writable(id);
+        }
+    }
+
+    fn writable(&self, id: ConnId) {
+        let user = roster::with(|roster| roster.user(id)).unwrap_or(std::ptr::null_mut());
+        self.server.handler.on_writable(id, user);
+    }
+
+    fn accept_failed(&self, listener: usize, error: &io::Error) -> Follow {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                log::warn!("a listener rests {REST_MS} ms: {error}");
+                Follow::Rest(listener)
+            }
+            // Somebody else in the process has closed the descriptor.
+            Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => {
+                log::error!("a listener is lost: {error}");
+                Follow::Unlisten(listener)
+            }
+            // The connection was gone, or its network; or a signal handler ran. The next one may be well.
+            _ => {
+                self.me.counters.aborted.add(1);
+                Follow::Nothing
+            }
+        }
+    }
+
+    /// Carries out a request for a connection that may be gone by now.
+    fn carry_out(&self, command: Command) {
+        match command {
+            Command::Adopt { .. } => {}
+            Command::Send { conn, bytes } => self.send_posted(conn, &bytes, &mut None, bytes.len()),
+            Command::SendLent { conn, bytes } => {
+                let cost = bytes.as_slice().len() + LENT_OVERHEAD_BYTES;
+                // If it is not taken, it is dropped here, with nothing borrowed.
+                self.send_posted(conn, &[], &mut Some(bytes), cost);
+            }
+            Command::Close { conn } => drop(roster::with(|roster| roster.close(conn, Status::Ok))),
+            Command::Pause { conn, on } => drop(roster::with(|roster| roster.pause(conn, on))),
+            Command::SetUser { conn, user, finalizer } => {
+                drop(roster::with(|roster| roster.set_user(conn, user.into_inner(), finalizer)));
+            }
+            Command::Wait { conn } => {
+                if roster::with(|roster| roster.wait_posted(conn)) == Some(true) {
+                    self.writable(conn);
+                }
+            }
+        }
+    }
+
+    fn send_posted(&self, id: ConnId, bytes: &[u8], lent: &mut Option<LentBytes>, cost: usize) {
+        roster::with(|roster| {
+            roster.landed(id, cost);
+            if roster.conn(id).is_some_and(|conn| conn.phase == Phase::Open) {
+                roster.send_counted(id, bytes, lent, cost);
+            } else {
+                // It was accepted, but the connection was over first.
+                let length = lent.as_ref().map_or(bytes.len(), |lent| lent.as_slice().len());
+                self.server.budget.give(cost as u64);
+                self.me.counters.bytes_cut.add(length as u64);
+            }
+        });
+    }
+
+    /// The driver has closed the connection.
+    fn over(&self, id: ConnId, outbox: Option<Box<Outbox>>) {
+        let Some(farewell) = roster::with(|roster| roster.bury(id, outbox)).flatten() else { return };
+        if farewell.is_owed {
+            log::debug!("closed {:x}: {}", id.raw(), farewell.reason.name().to_string_lossy());
+            self.server.handler.on_close(id, farewell.reason, farewell.user);
+            self.me.counters.closed.add(1);
+        }
+        drop(farewell.leftovers);
+        roster::with(|roster| roster.release(id));
+    }
+
+    /// A connection that could not be opened. The program hears of it only if it has the handle already.
+    fn lose(&self, id: ConnId, reason: Status, announced: bool) {
+        if announced {
+            self.me.counters.opened.add(1);
+            self.server.handler.on_close(id, reason, self.server.user());
+            self.me.counters.closed.add(1);
+        }
+        if roster::with(|roster| roster.forget(id)) != Some(true) {
+            self.me.slots.release(id);
+            self.server.dismiss();
+        }
+    }
+
+    /// A bug of ours costs the connection that it met.
+    fn caught_panic(&self, conn: Option<ConnId>) {
+        self.me.counters.panics.add(1);
+        let Some(id) = conn else { return };
+        let is_closed = roster::with(|roster| {
+            roster.doom(id, Status::Panic);
+            roster.conn(id).is_some_and(|conn| conn.phase == Phase::Closed)
+        });
+        if is_closed == Some(true) {
+            roster::with(|roster| roster.release(id));
+        }
+    }
+}
+
+/// Brings the driver to what one connection wants of it.
+fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
+    let Some(conn) = roster.conn(id) else { return };
+    conn.flags.set(Flags::UNSETTLED, false);
+    if conn.phase == Phase::Draining && conn.outbox.is_none() && !conn.flags.has(Flags::IN_FLIGHT) {
+        if !conn.flags.has(Flags::ENDED) && driver.unread(id) {
+            driver.finish(id);
+            return roster.linger(id);
+        }
+        conn.phase = Phase::Doomed;
+    }
+    if conn.phase == Phase::Lingering && conn.flags.has(Flags::ENDED) {
+        conn.phase = Phase::Doomed;
+    }
+    if conn.phase == Phase::Doomed {
+        conn.phase = Phase::Closing;
+        return driver.close(id);
+    }
+    // What a closing connection receives is thrown away, but it has to be received for its end to be seen.
+    let is_held = conn.flags.has(Flags::PAUSED) && conn.phase == Phase::Open;
+    let reads = !is_held && !conn.flags.has(Flags::ENDED);
+    if conn.phase < Phase::Doomed && conn.flags.set(Flags::READING, reads) != reads {
+        driver.receive(id, reads);
+    }
+}

@@ -1,0 +1,319 @@
+//! System calls that belong to no driver, and memory that belongs to the host program.
+//!
+//! With `capi` and `driver` the only place with unsafe code.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::io::{self, Error};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::fault::{self, Call};
+
+/// A word of the host program's that the library passes back to it and never looks into.
+pub type HostUser = *mut c_void;
+
+/// A function of the host program's that takes back what it lent.
+pub type FreeFn = unsafe extern "C" fn(user: *mut c_void);
+
+/// Calls a function of the host's exactly once: when it is dropped.
+#[derive(Debug)]
+pub struct Finalizer {
+    call: Option<FreeFn>,
+    user: HostUser,
+}
+
+// SAFETY: the header demands that such functions may be called from any thread; `user` is only passed on.
+unsafe impl Send for Finalizer {}
+
+impl Finalizer {
+    /// Does nothing.
+    pub const NONE: Self = Self { call: None, user: std::ptr::null_mut() };
+
+    /// Will call `call(user)`, or nothing if there is no such function.
+    pub fn new(call: Option<FreeFn>, user: HostUser) -> Self {
+        Self { call, user }
+    }
+
+    /// Gives it up without a call: the host keeps what it offered.
+    pub fn disarm(mut self) {
+        self.call = None;
+    }
+}
+
+impl Drop for Finalizer {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            // SAFETY: the host gave this function for this purpose, and this is the only call.
+            unsafe { call(self.user) }
+        }
+    }
+}
+
+/// Bytes that the host lends until its function is called, which is when this is dropped.
+#[derive(Debug)]
+pub struct LentBytes {
+    start: *const u8,
+    length: usize,
+    finalizer: Finalizer,
+}
+
+// SAFETY: nobody writes the bytes while they are lent, and the finalizer may run on any thread.
+unsafe impl Send for LentBytes {}
+
+impl LentBytes {
+    /// Takes bytes over.
+    ///
+    /// # Safety
+    ///
+    /// The bytes stay readable and unchanged until the finalizer is run or disarmed.
+    pub unsafe fn new(bytes: &[u8], finalizer: Finalizer) -> Self {
+        Self { start: bytes.as_ptr(), length: bytes.len(), finalizer }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `new` was promised that they live until the finalizer runs, which is after `self`.
+        unsafe { std::slice::from_raw_parts(self.start, self.length) }
+    }
+
+    /// Gives them back without a call: the host keeps what it offered.
+    pub fn disarm(self) {
+        self.finalizer.disarm();
+    }
+}
+
+/// Bytes that outlive everything, as if the host had lent them.
+#[cfg(test)]
+pub(crate) fn lend_static(bytes: &'static [u8], finalizer: Finalizer) -> LentBytes {
+    // SAFETY: they are never freed and never change.
+    unsafe { LentBytes::new(bytes, finalizer) }
+}
+
+/// Milliseconds on a clock that never jumps.
+pub fn now_ms() -> u64 {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the clock exists on every Linux and the call fills the struct.
+    let now = unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Whether this process is a child of the one that loaded the library.
+///
+/// One load: the kernel hands a child this page filled with zeros (`MADV_WIPEONFORK`). Where it cannot, the
+/// process id tells, at the price of a system call.
+#[inline]
+pub fn forked() -> bool {
+    match OWNER.get_or_init(Owner::new) {
+        Owner::Page(page) => page.load(Ordering::Relaxed) == 0,
+        Owner::Process(id) => *id != std::process::id(),
+    }
+}
+
+static OWNER: OnceLock<Owner> = OnceLock::new();
+
+enum Owner {
+    Page(&'static AtomicU32),
+    Process(u32),
+}
+
+impl Owner {
+    fn new() -> Self {
+        let length = 4096;
+        // SAFETY: a fresh private mapping that is never unmapped; aligned to a page, so also for the atomic.
+        unsafe {
+            let page = libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            if page == libc::MAP_FAILED {
+                return Self::Process(std::process::id());
+            }
+            if libc::madvise(page, length, libc::MADV_WIPEONFORK) != 0 {
+                libc::munmap(page, length);
+                return Self::Process(std::process::id());
+            }
+            let page = &*page.cast::<AtomicU32>();
+            page.store(1, Ordering::Relaxed);
+            Self::Page(page)
+        }
+    }
+}
+
+/// Runs `body` with every signal blocked in this thread: a thread that it starts inherits that, so that the
+/// host's handlers run on the host's own threads only.
+pub fn with_signals_blocked<R>(body: impl FnOnce() -> R) -> R {
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both calls only touch the sets given and this thread's mask.
+    unsafe {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = body();
+    // SAFETY: the mask was read just now.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    result
+}
+
+/// SIGINT and SIGTERM as a descriptor, and blocked in this thread until it is dropped.
+pub struct StopSignals {
+    descriptor: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl StopSignals {
+    /// Blocks the two signals in this thread and those that it starts.
+    pub fn block() -> io::Result<Self> {
+        // SAFETY: the sets are filled before they are used; signalfd gives a descriptor that is ours alone.
+        unsafe {
+            let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+            let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            let descriptor = owned(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+            Ok(Self { descriptor, before: before.assume_init() })
+        }
+    }
+
+    /// Takes one signal, if one has come.
+    pub fn take(&self) -> bool {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the buffer has room for one record.
+        unsafe { libc::read(self.descriptor.as_raw_fd(), info.as_mut_ptr().cast(), size) > 0 }
+    }
+}
+
+impl AsRawFd for StopSignals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
+
+impl Drop for StopSignals {
+    fn drop(&mut self) {
+        // A signal that came and was not taken ended this call, too: it must not end the process afterwards.
+        while self.take() {}
+        // SAFETY: the mask was read from this thread.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Waits until one of the descriptors is ready for its events; signal handlers do not end it. Says for each
+/// whether it is.
+pub fn poll<const N: usize>(wanted: [(RawFd, i16); N], timeout_ms: i32) -> io::Result<[bool; N]> {
+    let mut list = wanted.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
+    // SAFETY: the list has N entries.
+    retry(|| unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, timeout_ms) } as isize)?;
+    Ok(list.map(|entry| entry.revents != 0))
+}
+
+/// A descriptor of the host's, for the length of a call, if it is open at all.
+pub fn borrow<'a>(fd: RawFd) -> Option<BorrowedFd<'a>> {
+    // SAFETY: asking for the flags changes nothing, and is an error for what is not open. That it stays open
+    // during the call is for the host to see to; if not, system calls fail and nothing else does.
+    unsafe { (fd >= 0 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| BorrowedFd::borrow_raw(fd)) }
+}
+
+/// Takes a descriptor over from the host.
+///
+/// The host promises that it is open and that it will not use it any more; a broken promise costs it its own
+/// descriptors, not memory.
+pub fn take(fd: BorrowedFd<'_>) -> OwnedFd {
+    // SAFETY: as above.
+    unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) }
+}
+
+/// Reads from a stream socket into `buffer`; 0 at its end.
+pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    fault::check(Call::Recv)?;
+    // SAFETY: the buffer is writable for its whole length.
+    retry(|| unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Sends to a stream socket, without the signal that would kill a host whose peer is gone.
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    fault::check(Call::Sendmsg)?;
+    // SAFETY: the bytes are readable for their whole length.
+    retry(|| unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) })
+}
+
+/// Writes a line to the standard error, and does not mind if it cannot.
+pub fn write_stderr(line: &str) {
+    // SAFETY: the bytes are readable for their whole length.
+    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+/// The result of a call that gives a descriptor.
+pub fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: the call just gave it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a call again as long as signal handlers interrupt it.
+pub fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(count) => return Ok(count),
+            Err(_) => {
+                let error = Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static FREED: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C" fn count(user: *mut c_void) {
+        FREED.fetch_add(user as usize, Ordering::SeqCst);
+    }
+
+    #[test]
+    fn a_finalizer_runs_once_unless_disarmed() {
+        let user = std::ptr::without_provenance_mut(1);
+        drop(Finalizer::new(Some(count), user));
+        assert_eq!(FREED.load(Ordering::SeqCst), 1);
+        Finalizer::new(Some(count), user).disarm();
+        drop(Finalizer::new(None, user));
+        let bytes = *b"lent";
+        // SAFETY: the bytes outlive what borrows them here.
+        let lent = unsafe { LentBytes::new(&bytes, Finalizer::new(Some(count), user)) };
+        assert_eq!(lent.as_slice(), b"lent");
+        drop(lent);
+        assert_eq!(FREED.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn this_process_is_no_child() {
+        assert!(!forked());
+    }
+
+    #[test]
+    fn the_clock_runs_forward() {
+        let before = now_ms();
+        assert!(now_ms() >= before);
+    }
+}
