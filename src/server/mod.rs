@@ -248,6 +248,9 @@ impl Server {
             Err(TryLockError::Poisoned(worker)) => worker.into_inner().turn(timeout_ms.map(u64::from)),
             Err(TryLockError::WouldBlock) => return Err(Status::Busy.into()),
         };
+        if sys::forked() {
+            return Err(Status::Forked.into());
+        }
         // Freed in a callback of this very turn, or by a thread that found the turn under way.
         if turned == Turned::GoesOn && registry::find_server(self.id()).is_none() {
             self.finish_own_loop(own_loop);

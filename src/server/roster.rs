@@ -23,15 +23,17 @@ thread_local! {
     static ROSTER: RefCell<Option<Box<Roster>>> = const { RefCell::new(None) };
 }
 
-/// Runs `body` with the roster of the worker that runs on this thread, if one does.
+/// Runs `body` with the roster of the worker that runs on this thread, if one does. Should the rule be broken after
+/// all, it is not there: calls go through the mailbox then.
 #[inline]
 pub(super) fn with<R>(body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
-    ROSTER.try_with(|roster| roster.borrow_mut().as_deref_mut().map(body)).ok().flatten()
+    let borrow = |roster: &RefCell<Option<Box<Roster>>>| roster.try_borrow_mut().ok()?.as_deref_mut().map(body);
+    ROSTER.try_with(borrow).ok().flatten()
 }
 
 /// Whether a worker runs on this thread: then the caller is inside one of its callbacks.
 pub(super) fn is_here() -> bool {
-    ROSTER.try_with(|roster| roster.borrow().is_some()).unwrap_or(false)
+    ROSTER.try_with(|roster| roster.try_borrow().is_ok_and(|roster| roster.is_none())).is_ok_and(|is_free| !is_free)
 }
 
 /// Puts a roster in place; gives back the one before (of another server, whose callback this is inside of).
@@ -422,11 +424,17 @@ impl Roster {
         if pushed.is_err() {
             self.unqueue(id, length, cost);
         }
-        let conn = self.conns.get_mut(id.index()).expect("the caller has found it");
+        self.mark_dirty(id);
+        pushed
+    }
+
+    /// Puts a connection that has something to send on the list, once.
+    #[inline]
+    fn mark_dirty(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.index()).filter(|conn| conn.outbox.is_some()) else { return };
         if !conn.flags.set(Flags::DIRTY, true) {
             self.dirty.push(id);
         }
-        pushed
     }
 
     /// Takes what is queued for the driver to send.
@@ -454,19 +462,16 @@ impl Roster {
         let Some(conn) = self.conns.get_mut(id.index()) else { return after };
         conn.flags.set(Flags::IN_FLIGHT, false);
         conn.active_ms = now_ms;
+        // What was queued meanwhile goes behind what is left.
+        let later = conn.outbox.take();
         if outbox.is_empty() {
-            let is_out = conn.outbox.is_none() && conn.phase == Phase::Draining;
+            let is_out = later.is_none() && conn.phase == Phase::Draining;
+            conn.outbox = later;
             self.keep(outbox);
             if is_out {
                 self.unsettle(id);
             }
         } else {
-            // What was queued meanwhile goes behind what is left.
-            let later = conn.outbox.take();
-            let is_dirty = conn.flags.set(Flags::DIRTY, true);
-            if !is_dirty {
-                self.dirty.push(id);
-            }
             match later.map(|mut later| (outbox.append(&mut later), later)) {
                 None => {}
                 Some((Ok(()), later)) => self.keep(later),
@@ -478,6 +483,7 @@ impl Roster {
             }
             self.conns.get_mut(id.index()).expect("found above").outbox = Some(outbox);
         }
+        self.mark_dirty(id);
         after.is_writable = self.is_writable(id);
         after
     }

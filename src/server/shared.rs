@@ -107,6 +107,7 @@ impl ServerShared {
     /// One worker has ended. The last one gives the program its user data back.
     pub(crate) fn worker_ended(&self) {
         if self.workers_left.fetch_sub(1, Ordering::AcqRel) == 2 {
+            log::info!("server {:x} has stopped", self.id.raw());
             self.handler.on_free();
             self.workers_left.store(0, Ordering::Release);
             self.ended.wake();

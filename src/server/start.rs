@@ -64,7 +64,7 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
             own_loop = Some(OwnLoop { poll_fd: worker.poll_fd(), worker: Mutex::new(worker) });
         }
     }
-    log::info!("server {id:?} starts: {count} workers, {}", addresses.join(","));
+    log::info!("server {:x} starts: {count} workers, {}", id.raw(), addresses.join(","));
     let server = Arc::new(Server { shared, team, addresses, threads: Mutex::new(threads), own_loop });
     reserved.fill(&server);
     gate.open(true);

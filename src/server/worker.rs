@@ -119,6 +119,10 @@ impl<D: Driver> Worker<D> {
         let before = roster::enter(self.roster.take());
         while self.turn_here(None) == Turned::GoesOn {}
         self.roster = roster::enter(before);
+        if sys::forked() {
+            // Dropping it would take what is the parent's: the file of a socket, for one.
+            std::mem::forget(self);
+        }
     }
 
     /// One turn on the caller's thread, or several if they do not have to wait.
@@ -148,6 +152,11 @@ impl<D: Driver> Worker<D> {
         self.handle_events();
         self.carry_out_commands();
         self.look_at_clock();
+        if sys::forked() {
+            // A callback has forked, and this is the child: everything here is shared with the parent.
+            self.has_ended = true;
+            return Turned::Ended;
+        }
         self.flush();
         self.handle_events();
         self.heed_stop();
@@ -161,7 +170,9 @@ impl<D: Driver> Worker<D> {
     // ---- Events
 
     fn handle_events(&mut self) {
-        while let Some(event) = self.driver.next() {
+        while !sys::forked()
+            && let Some(event) = self.driver.next()
+        {
             let conn = event.conn();
             let context = &mut self.context;
             let follow = catch_unwind(AssertUnwindSafe(|| context.handle(event))).unwrap_or_else(|_| {
@@ -180,7 +191,9 @@ impl<D: Driver> Worker<D> {
 
     /// Brings the driver to what the connections want of it.
     fn settle(&mut self) {
-        while let Some(id) = roster::with(|roster| roster.unsettled.pop()).flatten() {
+        while let Some(id) = roster::with(|roster| roster.unsettled.pop()).flatten()
+            && !sys::forked()
+        {
             let driver = &mut self.driver;
             roster::with(|roster| settle(roster, driver, id));
         }
@@ -274,7 +287,9 @@ impl<D: Driver> Worker<D> {
             return;
         }
         self.context.me.mailbox.take(&mut self.commands);
-        while let Some(command) = self.commands.pop_front() {
+        while !sys::forked()
+            && let Some(command) = self.commands.pop_front()
+        {
             match command {
                 Command::Adopt { conn, socket, announced } => self.open_conn(conn, socket, announced),
                 other => {
@@ -292,7 +307,9 @@ impl<D: Driver> Worker<D> {
     // ---- Time
 
     fn look_at_clock(&mut self) {
-        while let Some(due) = roster::with(|roster| roster.wheel.expire(roster.now_ms)).flatten() {
+        while !sys::forked()
+            && let Some(due) = roster::with(|roster| roster.wheel.expire(roster.now_ms)).flatten()
+        {
             match due {
                 Due::Conn(id) => drop(roster::with(|roster| roster.deadline(id))),
                 Due::Listener(listener) => self.listen_again(listener),
@@ -429,15 +446,16 @@ impl Context {
     /// Greets, and closes unless the program goes on with the conversation.
     fn greet(&self, id: ConnId) {
         let closes = !self.server.conduct.converses;
-        roster::with(|roster| {
-            // Nothing is queued before the first greeting; only memory can be missing.
-            if let Err(error) = roster.send(id, &self.server.greeting) {
-                log::warn!("a greeting was not sent: {error}");
-            }
+        let sent = roster::with(|roster| {
+            let sent = roster.send(id, &self.server.greeting);
             if closes {
                 roster.close(id, Status::Ok);
             }
+            sent
         });
+        if let Some(Err(error)) = sent {
+            log::warn!("a greeting was not sent: {error}");
+        }
     }
 
     fn sent(&self, id: ConnId, mut outbox: Box<Outbox>, result: io::Result<usize>) {
