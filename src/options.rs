@@ -1,7 +1,7 @@
 //! What a server is asked to be, checked before anything is started.
 
 use crate::status::{Error, Result, Status};
-use crate::sys::HostUser;
+use crate::sys::{self, HostUser};
 
 /// When the server greets by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Options {
 /// A copy that answers for its memory: lengths come from the program.
 pub fn copy(bytes: &[u8]) -> Result<Box<[u8]>> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len())?;
+    sys::reserve(&mut copy, bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(copy.into_boxed_slice())
 }

@@ -3,6 +3,7 @@
 //! With `capi` and `driver` the only place with unsafe code.
 #![allow(unsafe_code)]
 
+use std::collections::TryReserveError;
 use std::ffi::c_void;
 use std::io::{self, Error};
 use std::mem::MaybeUninit;
@@ -90,6 +91,12 @@ impl LentBytes {
 pub(crate) fn lend_static(bytes: &'static [u8], finalizer: Finalizer) -> LentBytes {
     // SAFETY: they are never freed and never change.
     unsafe { LentBytes::new(bytes, finalizer) }
+}
+
+/// Makes room for a number of bytes that the program or a peer has chosen, or says that there is none.
+pub fn reserve(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), TryReserveError> {
+    let bytes = if fault::check(Call::Memory).is_ok() { bytes } else { usize::MAX };
+    buffer.try_reserve_exact(bytes)
 }
 
 /// Milliseconds on a clock that never jumps.

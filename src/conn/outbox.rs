@@ -3,8 +3,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 
-use crate::fault::{self, Call};
-use crate::sys::LentBytes;
+use crate::sys::{self, LentBytes};
 
 /// A quiet connection has no outbox; a worker keeps spare ones, each with a buffer, for those that send.
 #[derive(Debug, Default)]
@@ -75,7 +74,7 @@ impl Outbox {
         let mut buffer = std::mem::take(&mut self.spare);
         if buffer.capacity() < bytes.len().max(1) {
             let wanted = self.bytes.clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX).max(bytes.len());
-            refusable(&mut buffer, wanted)?;
+            sys::reserve(&mut buffer, wanted)?;
         }
         self.segments.try_reserve(1)?;
         buffer.extend_from_slice(bytes);
@@ -140,12 +139,6 @@ impl Outbox {
             self.spare = buffer;
         }
     }
-}
-
-/// Reserves memory, unless a test wants none to be there.
-pub(crate) fn refusable(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), TryReserveError> {
-    let bytes = if fault::check(Call::Memory).is_ok() { bytes } else { usize::MAX };
-    buffer.try_reserve_exact(bytes)
 }
 
 #[cfg(test)]

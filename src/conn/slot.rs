@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunks::chunk_of;
 use super::handle::{ConnId, GENERATION_COUNT, INDEX_COUNT};
-use crate::fault::{self, Call};
 use crate::net::Peer;
 use crate::options::QUEUE_BYTES_MAX;
-use crate::sys::HostUser;
+use crate::sys::{self, HostUser};
 
 /// One place in a worker's table.
 ///
@@ -259,12 +258,10 @@ impl Places {
     fn take_fresh(&mut self) -> Result<u32, TryReserveError> {
         if self.fresh == INDEX_COUNT {
             // More than 16 million connections on one worker: refused like any other want of memory.
-            return Err(Vec::<u8>::new().try_reserve(usize::MAX).expect_err("no memory is that large"));
+            sys::reserve(&mut Vec::new(), usize::MAX)?;
         }
         if self.fresh as usize == self.chunks.len() * CHUNK {
-            if fault::check(Call::Memory).is_err() {
-                return Err(Vec::<u8>::new().try_reserve(usize::MAX).expect_err("no memory is that large"));
-            }
+            sys::reserve(&mut Vec::new(), 0)?;
             self.chunks.try_reserve(1)?;
             let all = (self.chunks.len() + 1) * CHUNK;
             self.free.try_reserve(all - self.free.len())?;

@@ -257,7 +257,7 @@ impl Driver for Epoll {
             let step = match Token::from_raw(event.u64) {
                 Token::Waker => {
                     self.waker.drain();
-                    Step::TellLast(Event::Woken)
+                    Step::Next
                 }
                 Token::Timer => {
                     self.arm(None);

@@ -37,8 +37,6 @@ pub(crate) struct Config {
 /// What has happened.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// Another thread ended the wait: there is something in the mailbox.
-    Woken,
     /// Someone connected to a listener.
     Accepted { socket: OwnedFd, peer: Peer },
     /// A listener could not accept. It is still on.
@@ -60,7 +58,7 @@ impl Event<'_> {
     /// The connection that it is about.
     pub(crate) fn conn(&self) -> Option<ConnId> {
         match self {
-            Event::Woken | Event::Accepted { .. } | Event::AcceptFailed { .. } => None,
+            Event::Accepted { .. } | Event::AcceptFailed { .. } => None,
             Event::Received { conn, .. }
             | Event::Ended { conn }
             | Event::Sent { conn, .. }

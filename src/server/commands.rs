@@ -8,11 +8,11 @@ use super::roster::{self, QUEUE_FULL, Roster, TOTAL_FULL, too_long};
 use super::shared::WorkerShared;
 use super::{ServerId, registry};
 use crate::conn::handle::ConnId;
-use crate::conn::outbox::{LENT_OVERHEAD_BYTES, refusable};
+use crate::conn::outbox::LENT_OVERHEAD_BYTES;
 use crate::conn::slot::{CLOSE_POSTED, CLOSING, Raised, SlotRef, WAIT_POSTED};
 use crate::net::Peer;
 use crate::status::{Error, Result, Status};
-use crate::sys::{Finalizer, HostUser, LentBytes};
+use crate::sys::{self, Finalizer, HostUser, LentBytes};
 
 /// Sends a copy of `bytes`.
 pub fn send(id: ConnId, bytes: &[u8]) -> Result<()> {
@@ -26,7 +26,7 @@ pub fn send(id: ConnId, bytes: &[u8]) -> Result<()> {
         return Ok(());
     }
     let mut copy = Vec::new();
-    refusable(&mut copy, bytes.len())?;
+    sys::reserve(&mut copy, bytes.len())?;
     copy.extend_from_slice(bytes);
     remote.post_counted(bytes.len(), Command::Send { conn: id, bytes: copy }).map_err(|(error, _)| error)
 }

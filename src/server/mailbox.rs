@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::conn::handle::ConnId;
@@ -11,7 +12,7 @@ use crate::status::{Error, Result, Status};
 use crate::sys::{Finalizer, LentBytes};
 
 /// A word of the host's on its way to a worker.
-pub(crate) type UserWord = std::sync::atomic::AtomicPtr<std::ffi::c_void>;
+pub(crate) type UserWord = AtomicPtr<std::ffi::c_void>;
 
 /// One request. Those for a connection are carried out in the order in which they were posted.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ const COMMANDS_MAX: usize = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
+    /// There is something in the queue: the worker looks at this, not at the lock, once a turn.
+    has_mail: AtomicBool,
     waker: Arc<Waker>,
 }
 
@@ -82,7 +85,7 @@ struct Queue {
 
 impl Mailbox {
     pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        Self { queue: Mutex::new(Queue::default()), waker }
+        Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), waker }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -104,6 +107,7 @@ impl Mailbox {
         }
         let was_empty = queue.commands.is_empty();
         queue.commands.push_back(command);
+        self.has_mail.store(true, Ordering::Release);
         drop(queue);
         if was_empty {
             self.waker.wake();
@@ -116,10 +120,19 @@ impl Mailbox {
         self.waker.wake();
     }
 
+    /// Whether there is something to take. What was posted before something else happened in the world is seen
+    /// by a worker that has seen the other thing.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
     /// Swaps all requests for an empty queue.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>) {
         debug_assert!(commands.is_empty());
-        std::mem::swap(&mut self.lock().commands, commands);
+        let mut queue = self.lock();
+        self.has_mail.store(false, Ordering::Relaxed);
+        std::mem::swap(&mut queue.commands, commands);
     }
 
     /// Refuses requests from here on; says what was left.

@@ -592,7 +592,7 @@ impl Roster {
 
     /// How long to wait for something to happen, before a deadline comes or there is work left.
     pub(super) fn timeout_ms(&self) -> Option<u64> {
-        if !self.dirty.is_empty() || !self.unsettled.is_empty() {
+        if !self.dirty.is_empty() || !self.unsettled.is_empty() || self.me.mailbox.has_mail() {
             return Some(0);
         }
         let stop_ms = self.server.stop_at_ms();

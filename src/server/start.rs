@@ -82,7 +82,7 @@ fn spawn(number: usize, worker: Worker<Epoll>, gate: &Arc<Gate>) -> Result<JoinH
     // ever runs on a worker.
     let spawned = fault::check(Call::Spawn)
         .and_then(|()| sys::with_signals_blocked(|| thread::Builder::new().name(format!("ahoy-{number}")).spawn(body)));
-    spawned.map_err(|error| Error::new(Status::Thread, format!("start a thread: {error}")))
+    spawned.map_err(|error| Error { status: Status::Thread, ..Error::system("start a thread", &error) })
 }
 
 /// Holds the threads back until all of them are there.

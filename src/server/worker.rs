@@ -47,7 +47,6 @@ struct Context {
     me: Arc<WorkerShared>,
     server: Arc<ServerShared>,
     team: Team,
-    is_woken: bool,
 }
 
 /// What an event asks of the driver, to be done when the event itself is gone.
@@ -84,7 +83,7 @@ impl<D: Driver> Worker<D> {
         let roster = Box::new(Roster::new(Arc::clone(&me), Arc::clone(server)));
         Ok(Self {
             driver,
-            context: Context { me, server: Arc::clone(server), team: Team::default(), is_woken: false },
+            context: Context { me, server: Arc::clone(server), team: Team::default() },
             listeners: Vec::new(),
             commands: VecDeque::new(),
             batch: Vec::new(),
@@ -149,8 +148,9 @@ impl<D: Driver> Worker<D> {
             self.lose_driver(&error);
         }
         roster::with(|roster| roster.now_ms = sys::now_ms());
-        self.handle_events();
+        // Before the events: what a thread asked for before it closed its end is done before the end is seen.
         self.carry_out_commands();
+        self.handle_events();
         self.look_at_clock();
         if sys::forked() {
             // A callback has forked, and this is the child: everything here is shared with the parent.
@@ -174,7 +174,7 @@ impl<D: Driver> Worker<D> {
             && let Some(event) = self.driver.next()
         {
             let conn = event.conn();
-            let context = &mut self.context;
+            let context = &self.context;
             let follow = catch_unwind(AssertUnwindSafe(|| context.handle(event))).unwrap_or_else(|_| {
                 context.caught_panic(conn);
                 Follow::Nothing
@@ -283,7 +283,7 @@ impl<D: Driver> Worker<D> {
     // ---- What other threads ask for
 
     fn carry_out_commands(&mut self) {
-        if !std::mem::take(&mut self.context.is_woken) {
+        if !self.context.me.mailbox.has_mail() {
             return;
         }
         self.context.me.mailbox.take(&mut self.commands);
@@ -403,11 +403,10 @@ impl<D: Driver> Drop for Worker<D> {
 
 impl Context {
     /// Handles one event. Callbacks run in here.
-    fn handle(&mut self, event: Event<'_>) -> Follow {
+    fn handle(&self, event: Event<'_>) -> Follow {
         match event {
             Event::Received { conn, data } => self.received(conn, data),
             Event::Sent { conn, outbox, result } => self.sent(conn, outbox, result),
-            Event::Woken => self.is_woken = true,
             Event::Accepted { socket, peer } => return Follow::Take(socket, peer),
             Event::AcceptFailed { listener, error } => return self.accept_failed(listener, &error),
             Event::Ended { conn } => {
@@ -543,10 +542,11 @@ impl Context {
         if farewell.is_owed {
             log::debug!("closed {:x}: {}", id.raw(), farewell.reason.name().to_string_lossy());
             self.server.handler.on_close(id, farewell.reason, farewell.user);
-            self.me.counters.closed.add(1);
         }
-        drop(farewell.leftovers);
+        // The handle is stale before the program gets back what it lent, and before the close is counted.
         roster::with(|roster| roster.release(id));
+        self.me.counters.closed.add(u64::from(farewell.is_owed));
+        drop(farewell.leftovers);
     }
 
     /// A connection that could not be opened. The program hears of it only if it has the handle already.
