@@ -18,6 +18,7 @@ pub(crate) enum Call {
     Listen,
     Spawn,
     Memory,
+    Poll,
 }
 
 /// Asks whether a test wants this call to fail, just before it is made.
@@ -43,7 +44,7 @@ mod hooks {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     /// Names in the order of the enumeration.
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "accept4",
         "recv",
         "sendmsg",
@@ -57,6 +58,7 @@ mod hooks {
         "listen",
         "spawn",
         "memory",
+        "poll",
     ];
 
     #[derive(Clone, Copy)]

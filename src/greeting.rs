@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use crate::net::{Endpoint, ListenMode, Listener};
+use crate::net::{Endpoint, ListenMode, Listener, connected_stream};
 use crate::server;
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -16,6 +16,8 @@ pub const DEFAULT_GREETING: &[u8] = b"Hello from server";
 
 /// The tutorial's own queue of pending clients.
 const BACKLOG: u32 = 3;
+/// How long a client that sends more than is read may take to end its side.
+const LINGER_MS: u64 = 1_000;
 /// As much as the tutorial reads, where the program wants to see none of it.
 const UNSEEN_BYTES: usize = 1024;
 
@@ -30,13 +32,33 @@ pub fn greet_once(url: &str, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u
         .first()
         .ok_or_else(|| Error::new(Status::AddressUnavailable, format!("{endpoint}: the name has no address")))?;
     let client = listener.accept().map_err(|error| Error::system(format_args!("accept {endpoint}"), &error))?;
-    greet(client.as_fd(), greeting, buffer)
+    let count = greet(client.as_fd(), greeting, buffer)?;
+    linger(client.as_fd());
+    Ok(count)
+}
+
+/// Closing a socket with unread bytes in it resets the connection, and the client may lose the greeting. So our
+/// side is ended first, and what the client still sends is thrown away for a moment.
+fn linger(client: BorrowedFd<'_>) {
+    if !sys::unread(client) {
+        return;
+    }
+    sys::finish(client);
+    let until_ms = sys::now_ms() + LINGER_MS;
+    let mut unseen = [MaybeUninit::uninit(); UNSEEN_BYTES];
+    loop {
+        let left_ms = i32::try_from(until_ms.saturating_sub(sys::now_ms())).unwrap_or(0);
+        let is_ready = sys::poll([(client.as_raw_fd(), libc::POLLIN)], left_ms).is_ok_and(|[ready]| ready);
+        if left_ms == 0 || !is_ready || sys::recv(client, &mut unseen).unwrap_or(0) == 0 {
+            return;
+        }
+    }
 }
 
 /// Greets the client of a connected socket that stays the program's.
 pub fn greet_fd(fd: RawFd, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
     server::refuse_in_callback()?;
-    let socket = sys::borrow(fd).ok_or_else(|| Error::new(Status::BadDescriptor, format!("{fd} is not open")))?;
+    let (socket, _) = connected_stream(fd)?;
     greet(socket, greeting, buffer)
 }
 

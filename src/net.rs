@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
+use crate::sys;
 
 /// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +45,8 @@ impl Endpoint {
         Err(bad(Status::Url, url, "the scheme is none of tcp:// and unix:"))
     }
 
-    /// Reads a list of URLs with commas between. An empty list has no endpoints.
+    /// Reads a list of URLs with commas between.
     pub fn parse_list(urls: &str) -> Result<Vec<Self>> {
-        if urls.trim().is_empty() {
-            return Ok(Vec::new());
-        }
         urls.split(',').map(|url| Self::parse(url.trim())).collect()
     }
 
@@ -278,6 +276,17 @@ impl Drop for SocketFile {
     }
 }
 
+/// A connected stream socket of the program's, for the length of a call, and its peer.
+pub fn connected_stream<'a>(fd: RawFd) -> Result<(BorrowedFd<'a>, Peer)> {
+    let bad = |why: &str| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
+    let socket = sys::borrow(fd).ok_or_else(|| bad("open"))?;
+    if socket2::SockRef::from(&socket).r#type().ok() != Some(Type::STREAM) {
+        return Err(bad("a stream socket"));
+    }
+    let peer = Peer::of(socket).map_err(|_| bad("connected"))?;
+    Ok((socket, peer))
+}
+
 /// A peer's address in three words, so that any thread can read it out of a connection's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub(crate) [u64; 3]);
@@ -303,7 +312,7 @@ impl Peer {
     }
 
     /// The peer of a connected socket.
-    pub fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
+    fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
         let address = socket2::SockRef::from(&socket).peer_addr()?;
         Ok(address.as_socket().map_or(Self::UNNAMED, Self::new))
     }
@@ -351,7 +360,6 @@ mod tests {
         assert_eq!(Endpoint::parse("unix:/run/a.sock").unwrap(), Endpoint::Unix("/run/a.sock".into()));
         assert_eq!(Endpoint::parse("unix:@name").unwrap(), Endpoint::UnixAbstract("name".into()));
         assert_eq!(Endpoint::parse_list("tcp://a:1, unix:b").unwrap().len(), 2);
-        assert_eq!(Endpoint::parse_list("").unwrap(), []);
     }
 
     #[test]
@@ -377,7 +385,9 @@ mod tests {
         }
         assert_eq!(status(&format!("unix:/{}", "x".repeat(107))), Status::PathTooLong);
         assert!(Endpoint::parse(&format!("unix:/{}", "x".repeat(106))).is_ok());
-        assert_eq!(Endpoint::parse_list("tcp://a:1,").unwrap_err().status, Status::Url);
+        for list in ["", " ", "tcp://a:1,", ",tcp://a:1"] {
+            assert_eq!(Endpoint::parse_list(list).unwrap_err().status, Status::Url, "{list}");
+        }
     }
 
     proptest! {

@@ -33,8 +33,8 @@ pub struct Limits {
 
 /// Everything that a server is started with.
 pub struct Options {
-    /// Where to listen: URLs with commas between; empty: nowhere.
-    pub listen: String,
+    /// Where to listen: URLs with commas between; None: nowhere.
+    pub listen: Option<String>,
     /// Worker threads; 0: one for each CPU; [`WORKERS_NONE`]: the program's own loop.
     pub workers: i32,
     /// When to greet.
@@ -59,8 +59,6 @@ pub const WORKERS_NONE: i32 = -1;
 pub const WORKERS_MAX: i32 = 1024;
 /// Most bytes that may be queued for one connection: counts of both sides of a mailbox stay within 32 bits.
 pub const QUEUE_BYTES_MAX: u32 = 1 << 30;
-/// Most connections of one server: what one worker's handles can tell apart.
-pub const CONNECTIONS_MAX: u32 = 1 << 24;
 /// Longest time that can be asked for: a timer's clock may run around once without harm.
 const TIME_MS_MAX: u32 = i32::MAX.unsigned_abs();
 
@@ -76,7 +74,6 @@ impl Limits {
             drain_ms: or(self.drain_ms, 5_000),
             backlog: or(self.backlog, 4_096),
         };
-        at_most("connections_max", checked.connections_max, CONNECTIONS_MAX)?;
         at_most("queue_bytes_max", checked.queue_bytes_max, QUEUE_BYTES_MAX)?;
         at_most("idle_ms", checked.idle_ms, TIME_MS_MAX)?;
         at_most("drain_ms", checked.drain_ms, TIME_MS_MAX)?;
@@ -138,7 +135,6 @@ mod tests {
     #[test]
     fn what_cannot_be_counted_is_refused() {
         for limits in [
-            Limits { connections_max: CONNECTIONS_MAX + 1, ..Limits::default() },
             Limits { queue_bytes_max: QUEUE_BYTES_MAX + 1, ..Limits::default() },
             Limits { queue_total_bytes_max: u64::MAX, ..Limits::default() },
             Limits { idle_ms: u32::MAX, ..Limits::default() },

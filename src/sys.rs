@@ -223,7 +223,7 @@ impl Drop for StopSignals {
 pub fn poll<const N: usize>(wanted: [(RawFd, i16); N], timeout_ms: i32) -> io::Result<[bool; N]> {
     let mut list = wanted.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
     // SAFETY: the list has N entries.
-    retry(|| unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, timeout_ms) } as isize)?;
+    retry(Call::Poll, || unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, timeout_ms) } as isize)?;
     Ok(list.map(|entry| entry.revents != 0))
 }
 
@@ -245,16 +245,30 @@ pub fn take(fd: BorrowedFd<'_>) -> OwnedFd {
 
 /// Reads from a stream socket into `buffer`; 0 at its end.
 pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    fault::check(Call::Recv)?;
     // SAFETY: the buffer is writable for its whole length.
-    retry(|| unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    retry(Call::Recv, || unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
 /// Sends to a stream socket, without the signal that would kill a host whose peer is gone.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    fault::check(Call::Sendmsg)?;
     // SAFETY: the bytes are readable for their whole length.
-    retry(|| unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) })
+    retry(Call::Sendmsg, || unsafe {
+        libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
+    })
+}
+
+/// Whether the peer has sent what was not received.
+pub fn unread(socket: BorrowedFd<'_>) -> bool {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the call writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    result == 0 && count > 0
+}
+
+/// Ends our side of the stream.
+pub fn finish(socket: BorrowedFd<'_>) {
+    // SAFETY: the descriptor is open. A failure says that the peer is gone: an event will, too.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
 /// Writes a line to the standard error, and does not mind if it cannot.
@@ -273,16 +287,12 @@ pub fn owned(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Makes a call again as long as signal handlers interrupt it.
-pub fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+pub(crate) fn retry(call: Call, mut make: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
-        match usize::try_from(call()) {
-            Ok(count) => return Ok(count),
-            Err(_) => {
-                let error = Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        let made = fault::check(call).and_then(|()| usize::try_from(make()).map_err(|_| Error::last_os_error()));
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            made => return made,
         }
     }
 }

@@ -351,7 +351,7 @@ unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CHandler)> {
         (optional_text(given.listen, "listen")?, greeting)
     };
     let options = Options {
-        listen: listen.unwrap_or_default().to_owned(),
+        listen: listen.map(str::to_owned),
         workers: given.workers,
         greet,
         greeting: match given.greeting.is_null() {

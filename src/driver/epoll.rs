@@ -7,28 +7,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use super::{Config, Driver, Event, Waker};
+use super::{Config, Driver, Event, Waker, socket};
 use crate::conn::chunks::Chunks;
 use crate::conn::handle::{ConnId, WORKER_COUNT};
 use crate::conn::outbox::Outbox;
 use crate::fault::{self, Call};
-use crate::net::Peer;
-use crate::sys::{self, retry};
+use crate::sys;
 
 /// Events that one wait takes; more are taken by the next.
 const EVENTS_MAX: u16 = 512;
 /// Connections that one turn accepts from a listener, so that those that are open get their turn, too.
 const ACCEPT_MAX: u32 = 64;
-/// Segments that one system call sends.
-const SEGMENTS_MAX: usize = 64;
-
-/// Large enough for TCP. Of a Unix socket's address only the family is looked at.
-#[allow(clippy::cast_possible_truncation)] // 28
-const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
 
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
@@ -187,12 +179,8 @@ impl Driver for Epoll {
     }
 
     fn unread(&self, conn: ConnId) -> bool {
-        let Some(entry) = self.entries.get(conn.index()) else { return false };
-        let Some(socket) = &entry.socket else { return false };
-        let mut count: libc::c_int = 0;
-        // SAFETY: the call writes one int.
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-        result == 0 && count > 0
+        let socket = self.entries.get(conn.index()).and_then(|entry| entry.socket.as_ref());
+        socket.is_some_and(|socket| sys::unread(socket.as_fd()))
     }
 
     fn send(&mut self, conn: ConnId, outbox: Box<Outbox>) {
@@ -212,8 +200,7 @@ impl Driver for Epoll {
 
     fn finish(&mut self, conn: ConnId) {
         if let Some(Entry { socket: Some(socket), .. }) = find(&mut self.entries, conn) {
-            // SAFETY: the descriptor is ours and open. A failure says that the peer is gone: an event will, too.
-            unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+            sys::finish(socket.as_fd());
         }
     }
 
@@ -356,7 +343,7 @@ impl Epoll {
             return Step::Next;
         }
         self.accepted += 1;
-        match accept(socket) {
+        match socket::accept(socket) {
             Ok((socket, peer)) => Step::Tell(Event::Accepted { socket, peer }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Next,
             Err(error) => Step::TellLast(Event::AcceptFailed { listener, error }),
@@ -374,7 +361,8 @@ impl Epoll {
             return sent.map_or(Step::Stay, Step::Tell);
         }
         if events & (IN | BROKEN) != 0 && entry.reading {
-            return match receive(entry, &mut self.buffer) {
+            let Some(socket) = &entry.socket else { return Step::Next };
+            return match sys::recv(socket.as_fd(), &mut self.buffer) {
                 Ok(0) => {
                     entry.reading = false;
                     self.watch(conn);
@@ -423,9 +411,10 @@ fn open_timer() -> io::Result<OwnedFd> {
 fn write(entry: &mut Entry, conn: ConnId) -> Option<Event<'static>> {
     let socket = entry.socket.as_ref()?.as_raw_fd();
     let outbox = entry.outbox.take()?;
-    let result = send(socket, &outbox);
+    let result = socket::send(socket, &outbox);
     match &result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        // Out of buffers is out of room for now, too.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS) => {
             entry.blocked = true;
             entry.outbox = Some(outbox);
             return None;
@@ -435,68 +424,6 @@ fn write(entry: &mut Entry, conn: ConnId) -> Option<Event<'static>> {
         _ => {}
     }
     Some(Event::Sent { conn, outbox, result: result.map(|(sent, _)| sent) })
-}
-
-/// Sends the first segments with one system call; says how much the system took of how much.
-fn send(socket: RawFd, outbox: &Outbox) -> io::Result<(usize, usize)> {
-    fault::check(Call::Sendmsg)?;
-    let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); SEGMENTS_MAX];
-    let mut count = 0;
-    let mut tried = 0;
-    for slice in outbox.slices().take(SEGMENTS_MAX) {
-        vectors[count].write(libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() });
-        count += 1;
-        tried += slice.len();
-    }
-    // SAFETY: `count` vectors are written, and each names bytes of the outbox, which are only read.
-    let sent = retry(|| unsafe {
-        if count == 1 {
-            let only = vectors[0].assume_init_ref();
-            return libc::send(socket, only.iov_base, only.iov_len, libc::MSG_NOSIGNAL);
-        }
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = vectors.as_mut_ptr().cast();
-        message.msg_iovlen = count as _;
-        libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL)
-    })?;
-    Ok((sent, tried))
-}
-
-fn receive(entry: &Entry, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    match &entry.socket {
-        Some(socket) => sys::recv(socket.as_fd(), buffer),
-        None => Err(io::ErrorKind::NotConnected.into()),
-    }
-}
-
-fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
-    fault::check(Call::Accept4)?;
-    let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
-    let mut length = ADDRESS_BYTES;
-    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: the address has room for `length` bytes, and the descriptor is ours alone.
-    unsafe {
-        let socket = sys::owned(libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut length, flags))?;
-        Ok((socket, peer(address.assume_init())))
-    }
-}
-
-/// An address that the system wrote, whatever its family.
-fn peer(address: libc::sockaddr_in6) -> Peer {
-    match i32::from(address.sin6_family) {
-        libc::AF_INET => {
-            // SAFETY: an IPv4 address is shorter, has its family in the same place, and is plain bytes.
-            let v4 = unsafe { (&raw const address).cast::<libc::sockaddr_in>().read() };
-            let ip = std::net::Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Peer::new(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
-        }
-        libc::AF_INET6 => {
-            let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
-            let port = u16::from_be(address.sin6_port);
-            Peer::new(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id)))
-        }
-        _ => Peer::UNNAMED,
-    }
 }
 
 #[cfg(test)]

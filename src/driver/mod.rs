@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 mod epoll;
+mod socket;
 mod waker;
 
 use std::io;

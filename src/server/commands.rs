@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::mailbox::{Command, UserWord};
-use super::roster::{self, QUEUE_FULL, Roster, TOTAL_FULL, too_long};
+use super::roster::{self, Roster};
+use super::sending::{QUEUE_FULL, TOTAL_FULL, too_long};
 use super::shared::WorkerShared;
 use super::{ServerId, registry};
 use crate::conn::handle::ConnId;

@@ -8,14 +8,16 @@
 
 mod budget;
 pub mod commands;
+mod context;
 mod mailbox;
 mod registry;
 mod roster;
+mod sending;
 mod shared;
 mod start;
 mod worker;
 
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
@@ -24,7 +26,7 @@ use self::shared::{ServerShared, Team};
 use self::worker::{Turned, Worker};
 use crate::conn::handle::ConnId;
 use crate::driver::Epoll;
-use crate::net::Peer;
+use crate::net::{Peer, connected_stream};
 use crate::options::{Greet, Limits};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser, StopSignals};
@@ -118,13 +120,10 @@ pub fn free(id: ServerId) {
 /// A whole program: serves until SIGINT or SIGTERM.
 pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
     refuse_in_callback()?;
-    if url.trim().is_empty() {
-        return Err(Error::new(Status::Url, "\"\": there is no address to listen on"));
-    }
     struct Silent;
     impl Handler for Silent {}
     let options = Options {
-        listen: url.to_owned(),
+        listen: Some(url.to_owned()),
         workers: 0,
         greet: Greet::Auto,
         greeting: crate::options::copy(greeting)?,
@@ -192,27 +191,22 @@ impl Server {
 
     /// Takes a connected socket of the program's on.
     pub fn adopt(&self, fd: RawFd) -> Result<ConnId> {
-        let bad = |why: &str| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
-        let borrowed = sys::borrow(fd).ok_or_else(|| bad("open"))?;
-        let socket = socket2::SockRef::from(&borrowed);
-        if socket.r#type().ok() != Some(socket2::Type::STREAM) {
-            return Err(bad("a stream socket"));
-        }
-        let peer = Peer::of(borrowed).map_err(|_| bad("connected"))?;
+        let (socket, peer) = connected_stream(fd)?;
         if self.shared.stop_at_ms().is_some() {
             return Err(Status::Stopped.into());
         }
         if !self.shared.admit() {
             return Err(Error::new(Status::Again, "connections_max is reached"));
         }
-        let result = self.hand_over(borrowed, &socket, peer);
+        let result = self.hand_over(socket, peer);
         if result.is_err() {
             self.shared.dismiss();
         }
         result
     }
 
-    fn hand_over(&self, borrowed: std::os::fd::BorrowedFd<'_>, socket: &socket2::Socket, peer: Peer) -> Result<ConnId> {
+    fn hand_over(&self, given: BorrowedFd<'_>, peer: Peer) -> Result<ConnId> {
+        let socket = socket2::SockRef::from(&given);
         let system = |error| Error::system("adopt", &error);
         let target = self.team.iter().min_by_key(|worker| worker.slots.taken()).ok_or(Status::Stopped)?;
         let conn = target.slots.reserve(peer, self.shared.user())?;
@@ -222,7 +216,7 @@ impl Server {
             let _ = socket.set_tcp_nodelay(true);
         }
         let posted = prepared.and_then(|()| {
-            let command = Command::Adopt { conn, socket: sys::take(borrowed), announced: true };
+            let command = Command::Adopt { conn, socket: sys::take(given), announced: true };
             target.mailbox.post(command).map_err(|(error, command)| {
                 if let Command::Adopt { socket, .. } = command {
                     // It stays the program's.

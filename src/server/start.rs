@@ -25,7 +25,7 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
         let text = format!("the greeting has {} bytes; the limits allow {greeting_max}", options.greeting.len());
         return Err(Error::new(Status::TooLong, text));
     }
-    let endpoints = Endpoint::parse_list(&options.listen)?;
+    let endpoints = options.listen.as_deref().map_or(Ok(Vec::new()), Endpoint::parse_list)?;
     let mode = ListenMode { backlog: limits.backlog, reuse_port: options.reuse_port, blocking: false };
     let mut listeners = Vec::new();
     for endpoint in &endpoints {

@@ -1,0 +1,73 @@
+//! The system calls on connected and listening sockets that drivers on readiness make.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{OwnedFd, RawFd};
+
+use crate::conn::outbox::Outbox;
+use crate::fault::{self, Call};
+use crate::net::Peer;
+use crate::sys::{self, retry};
+
+/// Segments that one system call sends.
+const SEGMENTS_MAX: usize = 64;
+
+/// Large enough for TCP. Of a Unix socket's address only the family is looked at.
+#[allow(clippy::cast_possible_truncation)] // 28
+const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+
+/// Sends the first segments with one system call; says how much the system took of how much.
+pub(super) fn send(socket: RawFd, outbox: &Outbox) -> io::Result<(usize, usize)> {
+    let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); SEGMENTS_MAX];
+    let mut count = 0;
+    let mut tried = 0;
+    for slice in outbox.slices().take(SEGMENTS_MAX) {
+        vectors[count].write(libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() });
+        count += 1;
+        tried += slice.len();
+    }
+    // SAFETY: `count` vectors are written, and each names bytes of the outbox, which are only read.
+    let sent = retry(Call::Sendmsg, || unsafe {
+        if count == 1 {
+            let only = vectors[0].assume_init_ref();
+            return libc::send(socket, only.iov_base, only.iov_len, libc::MSG_NOSIGNAL);
+        }
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = vectors.as_mut_ptr().cast();
+        message.msg_iovlen = count as _;
+        libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL)
+    })?;
+    Ok((sent, tried))
+}
+
+/// Accepts one connection, not blocking and closed on exec.
+pub(super) fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
+    fault::check(Call::Accept4)?;
+    let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
+    let mut length = ADDRESS_BYTES;
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the address has room for `length` bytes, and the descriptor is ours alone.
+    unsafe {
+        let socket = sys::owned(libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut length, flags))?;
+        Ok((socket, peer(address.assume_init())))
+    }
+}
+
+/// An address that the system wrote, whatever its family.
+fn peer(address: libc::sockaddr_in6) -> Peer {
+    match i32::from(address.sin6_family) {
+        libc::AF_INET => {
+            // SAFETY: an IPv4 address is shorter, has its family in the same place, and is plain bytes.
+            let v4 = unsafe { (&raw const address).cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Peer::new(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
+        }
+        libc::AF_INET6 => {
+            let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+            let port = u16::from_be(address.sin6_port);
+            Peer::new(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id)))
+        }
+        _ => Peer::UNNAMED,
+    }
+}
