@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use crate::net::{Endpoint, ListenMode, Listener, connected_stream};
+use crate::net::{Endpoint, ListenMode, Listener, stream};
 use crate::server;
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -58,8 +58,7 @@ fn linger(client: BorrowedFd<'_>) {
 /// Greets the client of a connected socket that stays the program's.
 pub fn greet_fd(fd: RawFd, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
     server::refuse_in_callback()?;
-    let (socket, _) = connected_stream(fd)?;
-    greet(socket, greeting, buffer)
+    greet(stream(fd)?, greeting, buffer)
 }
 
 /// Reads the first bytes, sends the greeting. A zero byte follows what is read.
@@ -94,15 +93,25 @@ fn read(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> Result<usize>
     }
 }
 
-/// A non-blocking socket is waited for. A blocking one says EAGAIN only when its own timeout has passed.
+/// A socket that does not block is waited for, as long as its own timeout allows. One that blocks says EAGAIN only
+/// when that has passed.
 fn wait_or_fail(socket: BorrowedFd<'_>, what: &str, event: i16, error: io::Error) -> Result<()> {
+    if error.raw_os_error() == Some(libc::EINVAL) {
+        return Err(Error { status: Status::BadDescriptor, ..Error::system(what, &error) });
+    }
     if error.kind() != io::ErrorKind::WouldBlock {
         return Err(Error::system(what, &error));
     }
-    let nonblocking = socket2::SockRef::from(&socket).nonblocking().map_err(|error| Error::system("fcntl", &error))?;
-    if !nonblocking {
-        return Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed")));
+    let options = socket2::SockRef::from(&socket);
+    let failed = |error| Error::system("ask the socket", &error);
+    if options.nonblocking().map_err(failed)? {
+        let timeout = if event == libc::POLLIN { options.read_timeout() } else { options.write_timeout() };
+        let timeout_ms =
+            timeout.map_err(failed)?.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(-1));
+        let [is_ready] = sys::poll([(socket.as_raw_fd(), event)], timeout_ms).map_err(failed)?;
+        if is_ready {
+            return Ok(());
+        }
     }
-    sys::poll([(socket.as_raw_fd(), event)], -1).map_err(|error| Error::system("poll", &error))?;
-    Ok(())
+    Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed")))
 }

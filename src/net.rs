@@ -58,7 +58,7 @@ impl Endpoint {
                 host.parse::<Ipv6Addr>().map_err(|_| bad(Status::Url, url, "no IPv6 address is in the brackets"))?;
                 (host, after.strip_prefix(':').ok_or_else(|| bad(Status::Port, url, "there is no port"))?)
             }
-            None => rest.split_once(':').ok_or_else(|| bad(Status::Port, url, "there is no port"))?,
+            None => rest.split_once(':').unwrap_or((rest, "")),
         };
         if host.is_empty() {
             return Err(bad(Status::Url, url, "there is no host (0.0.0.0 stands for every address)"));
@@ -276,15 +276,21 @@ impl Drop for SocketFile {
     }
 }
 
-/// A connected stream socket of the program's, for the length of a call, and its peer.
-pub fn connected_stream<'a>(fd: RawFd) -> Result<(BorrowedFd<'a>, Peer)> {
-    let bad = |why: &str| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
+/// A stream socket of the program's, for the length of a call.
+pub fn stream<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
+    let bad = |why| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
     let socket = sys::borrow(fd).ok_or_else(|| bad("open"))?;
-    if socket2::SockRef::from(&socket).r#type().ok() != Some(Type::STREAM) {
-        return Err(bad("a stream socket"));
+    match socket2::SockRef::from(&socket).r#type() {
+        Ok(Type::STREAM) => Ok(socket),
+        _ => Err(bad("a stream socket")),
     }
-    let peer = Peer::of(socket).map_err(|_| bad("connected"))?;
-    Ok((socket, peer))
+}
+
+/// A connected one, and its peer.
+pub fn connected_stream<'a>(fd: RawFd) -> Result<(BorrowedFd<'a>, Peer)> {
+    let socket = stream(fd)?;
+    let bad = |_| Error::new(Status::BadDescriptor, format!("{fd} is not connected"));
+    Ok((socket, Peer::of(socket).map_err(bad)?))
 }
 
 /// A peer's address in three words, so that any thread can read it out of a connection's slot.

@@ -3,12 +3,12 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::conn::outbox::Outbox;
-use crate::fault::{self, Call};
+use crate::fault::Call;
 use crate::net::Peer;
-use crate::sys::{self, retry};
+use crate::sys::retry;
 
 /// Segments that one system call sends.
 const SEGMENTS_MAX: usize = 64;
@@ -43,15 +43,17 @@ pub(super) fn send(socket: RawFd, outbox: &Outbox) -> io::Result<(usize, usize)>
 
 /// Accepts one connection, not blocking and closed on exec.
 pub(super) fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
-    fault::check(Call::Accept4)?;
     let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
-    let mut length = ADDRESS_BYTES;
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: the address has room for `length` bytes, and the descriptor is ours alone.
-    unsafe {
-        let socket = sys::owned(libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut length, flags))?;
-        Ok((socket, peer(address.assume_init())))
-    }
+    let mut length = 0;
+    let socket = retry(Call::Accept4, || {
+        length = ADDRESS_BYTES;
+        // SAFETY: the address has room for `length` bytes.
+        unsafe { libc::accept4(listener, address.as_mut_ptr().cast(), &raw mut length, flags) as isize }
+    })?;
+    let socket = RawFd::try_from(socket).expect("the system's descriptors are of this type");
+    // SAFETY: the descriptor was just given to us, and the address was plain zeros at least.
+    unsafe { Ok((OwnedFd::from_raw_fd(socket), peer(address.assume_init()))) }
 }
 
 /// An address that the system wrote, whatever its family.

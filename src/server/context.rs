@@ -183,17 +183,25 @@ impl Context {
         drop(farewell.leftovers);
     }
 
-    /// A connection that could not be opened. The program hears of it only if it has the handle already.
+    /// A connection that the driver does not have, and never will. If the program has the handle already, the
+    /// connection opens and closes for it like any other.
     pub(super) fn lose(&self, id: ConnId, reason: Status, announced: bool) {
-        if announced {
-            self.me.counters.opened.add(1);
-            self.server.handler.on_close(id, reason, self.server.user());
-            self.me.counters.closed.add(1);
-        }
-        if roster::with(|roster| roster.forget(id)) != Some(true) {
+        let is_here = roster::with(|roster| roster.knows(id) || roster.insert(id).is_ok()) == Some(true);
+        if !is_here {
+            // Not even memory for its place.
+            if announced {
+                self.server.handler.on_close(id, reason, self.server.user());
+            }
             self.me.slots.release(id);
-            self.server.dismiss();
+            return self.server.dismiss();
         }
+        if announced {
+            // Without memory for a deadline it goes without one: it will be over in a moment.
+            drop(roster::with(|roster| roster.announce(id)));
+            self.opened(id);
+        }
+        roster::with(|roster| roster.doom(id, reason));
+        self.over(id, None);
     }
 
     /// A bug of ours costs the connection that it met.

@@ -155,11 +155,12 @@ impl Roster {
         if idle_ms > 0 {
             self.set_deadline(id, Some(u64::from(idle_ms)))?;
         }
-        if let Some(conn) = self.conn(id) {
+        if let Some(conn) = self.conn(id)
+            && !conn.flags.set(Flags::ANNOUNCED, true)
+        {
             conn.flags.set(Flags::READING, true);
-            conn.flags.set(Flags::ANNOUNCED, true);
+            self.me.counters.opened.add(1);
         }
-        self.me.counters.opened.add(1);
         Ok(())
     }
 
@@ -235,14 +236,6 @@ impl Roster {
         self.count -= 1;
         self.me.slots.release(id);
         self.server.dismiss();
-    }
-
-    /// As [`Roster::release`] for a connection that was never open to the program. False: it is not here.
-    pub(super) fn forget(&mut self, id: ConnId) -> bool {
-        let Some(timer) = self.conn(id).map(|conn| conn.timer.take()) else { return false };
-        timer.map(|timer| self.wheel.cancel(timer));
-        self.release(id);
-        true
     }
 
     // ---- Time

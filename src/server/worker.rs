@@ -185,6 +185,9 @@ impl<D: Driver> Worker<D> {
     /// Someone was accepted: by this worker, or by one that has fewer connections.
     fn take(&mut self, socket: OwnedFd, peer: Peer) {
         let Context { me, server, team, .. } = &self.context;
+        if server.stop_at_ms().is_some() {
+            return;
+        }
         if !server.admit() {
             me.counters.refused.add(1);
             log::warn!("{peer} refused: connections_max is reached");
@@ -227,7 +230,7 @@ impl<D: Driver> Worker<D> {
         }
         let context = &self.context;
         if catch_unwind(AssertUnwindSafe(|| context.opened(id))).is_err() {
-            self.context.caught_panic(Some(id));
+            context.caught_panic(Some(id));
         }
         if self.has_stopped {
             roster::with(|roster| roster.close(id, Status::Stopped));
