@@ -2,7 +2,8 @@
 //!
 //! Level-triggered. One receive per ready connection and turn keeps the turn fair; what is left makes the
 //! socket ready again. A send is tried at once, and only if the system takes less than all is the
-//! connection watched for room.
+//! connection watched for room. A new connection is read from before it is watched at all: a client that speaks
+//! first has often spoken by then, and one that is greeted and closed in the same turn never gets into epoll.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +22,9 @@ use crate::sys;
 const EVENTS_MAX: u16 = 512;
 /// Connections that one turn accepts from a listener, so that those that are open get their turn, too.
 const ACCEPT_MAX: u32 = 64;
+
+/// After a new connection that had not spoken yet, so many are watched at once.
+const UNTRIED_AFTER_MISS: u32 = 16;
 
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
@@ -44,6 +48,12 @@ pub(crate) struct Epoll {
     accepted: u32,
     /// What is done and not yet told.
     done: VecDeque<Event<'static>>,
+    /// New connections, not yet read from.
+    fresh: VecDeque<ConnId>,
+    /// New connections that were read from, to be watched from the next wait on.
+    unwatched: Vec<ConnId>,
+    /// So many new connections are watched without a try: the last one that was tried had not spoken.
+    untried: u32,
 }
 
 /// What the driver keeps of a connection.
@@ -51,14 +61,12 @@ pub(crate) struct Epoll {
 struct Entry {
     socket: Option<OwnedFd>,
     generation: u32,
-    /// What epoll watches for; what it does not watch at all is `parked`.
-    watched: u32,
+    /// What epoll watches for. None: it does not have the socket; also when the connection is broken in both
+    /// directions and nobody reads from it at present, because it would be reported for ever.
+    watched: Option<u8>,
     reading: bool,
     /// The system took less than all: there is no point in trying before it says that there is room.
     blocked: bool,
-    /// Taken out of epoll: the connection is broken in both directions and would be reported for ever, but
-    /// nobody reads from it at present.
-    parked: bool,
     outbox: Option<Box<Outbox>>,
 }
 
@@ -119,6 +127,9 @@ impl Driver for Epoll {
             cursor: 0,
             accepted: 0,
             done: VecDeque::new(),
+            fresh: VecDeque::new(),
+            unwatched: Vec::new(),
+            untried: 0,
         };
         driver.control(libc::EPOLL_CTL_ADD, driver.waker.as_fd(), IN, Token::Waker)?;
         if let Some(timer) = &driver.timer {
@@ -157,16 +168,16 @@ impl Driver for Epoll {
         // Room for what a turn can say about this connection, so that nothing has to be reserved later.
         let out_of_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         self.done.try_reserve(2).map_err(out_of_memory)?;
-        self.entries.grow_to(conn.index()).map_err(out_of_memory)?;
-        self.control(libc::EPOLL_CTL_ADD, socket.as_fd(), IN, Token::Conn(conn))?;
-        if let Some(entry) = self.entries.get_mut(conn.index()) {
-            *entry = Entry {
-                socket: Some(socket),
-                generation: conn.generation(),
-                watched: IN,
-                reading: true,
-                ..Entry::default()
-            };
+        self.fresh.try_reserve(1).map_err(out_of_memory)?;
+        self.unwatched.try_reserve(1).map_err(out_of_memory)?;
+        let (socket, generation) = (Some(socket), conn.generation());
+        let entry = Entry { socket, generation, reading: true, ..Entry::default() };
+        *self.entries.grow_to(conn.index()).map_err(out_of_memory)? = entry;
+        if self.untried == 0 {
+            self.fresh.push_back(conn);
+        } else {
+            self.untried -= 1;
+            self.watch(conn);
         }
         Ok(())
     }
@@ -206,10 +217,8 @@ impl Driver for Epoll {
 
     fn close(&mut self, conn: ConnId) {
         let Some(entry) = find(&mut self.entries, conn) else { return };
-        let Entry { socket, outbox, parked, .. } = std::mem::take(entry);
-        if let Some(socket) = socket
-            && !parked
-        {
+        let Entry { socket, outbox, watched, .. } = std::mem::take(entry);
+        if let (Some(socket), Some(_)) = (socket, watched) {
             // Closing alone would leave it watched if a fork has made a copy of the descriptor, and epoll would
             // report it for ever.
             let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_fd(), 0, Token::Conn(conn));
@@ -219,7 +228,10 @@ impl Driver for Epoll {
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
-        let timeout = if self.done.is_empty() { timeout } else { 0 };
+        while let Some(conn) = self.unwatched.pop() {
+            self.watch(conn);
+        }
+        let timeout = if self.done.is_empty() && self.fresh.is_empty() { timeout } else { 0 };
         self.cursor = 0;
         self.accepted = 0;
         self.ready_count = 0;
@@ -236,6 +248,20 @@ impl Driver for Epoll {
         loop {
             if let Some(done) = self.done.pop_front() {
                 return Some(done);
+            }
+            if let Some(conn) = self.fresh.pop_front() {
+                match self.work(conn, IN) {
+                    Step::Received(conn, count) => {
+                        self.unwatched.push(conn);
+                        return Some(self.told(conn, count));
+                    }
+                    Step::Tell(event) | Step::TellLast(event) => return Some(event),
+                    Step::Stay | Step::Next => {
+                        self.untried = UNTRIED_AFTER_MISS;
+                        self.watch(conn);
+                        continue;
+                    }
+                }
             }
             if self.cursor == self.ready_count {
                 return None;
@@ -263,9 +289,7 @@ impl Driver for Epoll {
                 }
                 Step::Received(conn, count) => {
                     self.next_ready();
-                    // SAFETY: the system has just written `count` bytes there.
-                    let data = unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), count) };
-                    return Some(Event::Received { conn, data });
+                    return Some(self.told(conn, count));
                 }
             }
         }
@@ -299,6 +323,12 @@ enum Step {
 }
 
 impl Epoll {
+    fn told(&self, conn: ConnId, count: usize) -> Event<'_> {
+        // SAFETY: the system has just written `count` bytes there, and writes no more before the next call.
+        let data = unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), count) };
+        Event::Received { conn, data }
+    }
+
     fn next_ready(&mut self) {
         self.cursor += 1;
         self.accepted = 0;
@@ -319,16 +349,15 @@ impl Epoll {
     fn watch(&mut self, conn: ConnId) {
         let Some(entry) = find(&mut self.entries, conn) else { return };
         let wanted = if entry.reading { IN } else { 0 } | if entry.blocked { OUT } else { 0 };
-        if wanted == entry.watched && !(entry.parked && wanted != 0) {
-            return;
-        }
-        let operation = match (entry.parked, wanted) {
-            (true, 0) => return,
-            (true, _) => libc::EPOLL_CTL_ADD,
-            (false, _) => libc::EPOLL_CTL_MOD,
+        // Both are in the lowest bits: an entry has no more room than it needs.
+        let narrow = Some((wanted & 0xff) as u8);
+        let operation = match entry.watched {
+            same if same == narrow => return,
+            Some(_) => libc::EPOLL_CTL_MOD,
+            None if wanted == 0 => return,
+            None => libc::EPOLL_CTL_ADD,
         };
-        entry.parked = false;
-        entry.watched = wanted;
+        entry.watched = narrow;
         let Some(socket) = entry.socket.as_ref().map(AsRawFd::as_raw_fd) else { return };
         // SAFETY: the entry keeps the socket open meanwhile.
         let socket = unsafe { BorrowedFd::borrow_raw(socket) };
@@ -388,8 +417,7 @@ impl Epoll {
             Ok(Some(error)) | Err(error) => return Step::TellLast(Event::Failed { conn, error }),
         }
         // Ended on both sides. It comes back into epoll when the worker reads again.
-        entry.parked = true;
-        entry.watched = 0;
+        entry.watched = None;
         // SAFETY: the entry keeps the socket open meanwhile.
         let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
         let _ = self.control(libc::EPOLL_CTL_DEL, socket, 0, Token::Conn(conn));

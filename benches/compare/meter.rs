@@ -1,0 +1,113 @@
+//! What one run measures: after the warm-up, requests, their times, and what both sides cost.
+
+use crate::plan::Metric;
+use crate::server::{self, Server};
+use crate::sys;
+use hdrhistogram::Histogram;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The result of one run.
+pub(crate) struct Sample {
+    pub(crate) values: Vec<(Metric, f64)>,
+    /// Nothing for a scenario that has no time.
+    pub(crate) effort: Option<Effort>,
+}
+
+/// Shares of the measured time, 0 to 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) server_busy: f64,
+    pub(crate) load_busy: f64,
+    /// How long the one of the two that was disturbed more wanted its CPU and did not get it.
+    pub(crate) waited: f64,
+}
+
+impl Sample {
+    pub(crate) fn value(&self, metric: Metric) -> f64 {
+        self.values.iter().find(|(m, _)| *m == metric).map_or(f64::NAN, |(_, value)| *value)
+    }
+}
+
+/// Counters that only grow, read at one moment.
+struct Reading {
+    at: Instant,
+    server_cpu: Duration,
+    load_cpu: Duration,
+    server_waited: Duration,
+    load_waited: Duration,
+}
+
+pub(crate) struct Meter<'a> {
+    server: &'a Server,
+    started: Instant,
+    warm_up: Duration,
+    duration: Duration,
+    begin: Option<Reading>,
+    requests: u64,
+    nanoseconds: Histogram<u64>,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn start(server: &'a Server, duration: Duration) -> io::Result<Meter<'a>> {
+        let nanoseconds = Histogram::new_with_bounds(1, 10_000_000_000, 3).map_err(io::Error::other)?;
+        let started = Instant::now();
+        Ok(Meter { server, started, warm_up: duration / 4, duration, begin: None, requests: 0, nanoseconds })
+    }
+
+    /// Tells that a request is done, and how long it took.
+    pub(crate) fn request(&mut self, time: Duration) {
+        if self.begin.is_some() {
+            self.requests += 1;
+            self.nanoseconds.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Call it between requests, often. The result, when the time is over.
+    pub(crate) fn turn(&mut self) -> io::Result<Option<Sample>> {
+        let now = Instant::now();
+        match &self.begin {
+            None if now - self.started >= self.warm_up => self.begin = Some(self.read()?),
+            Some(begin) if now - begin.at >= self.duration => return self.sample(begin, &self.read()?).map(Some),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn read(&self) -> io::Result<Reading> {
+        Ok(Reading {
+            server_cpu: self.server.cpu()?,
+            load_cpu: sys::thread_cpu()?,
+            server_waited: self.server.waited()?,
+            load_waited: server::waited_for_cpu(Path::new("/proc/thread-self"))?,
+            at: Instant::now(),
+        })
+    }
+
+    fn sample(&self, begin: &Reading, end: &Reading) -> io::Result<Sample> {
+        if self.requests == 0 {
+            return Err(io::Error::other("not one request was answered"));
+        }
+        let seconds = (end.at - begin.at).as_secs_f64();
+        let requests = self.requests as f64;
+        let server_cpu = (end.server_cpu - begin.server_cpu).as_secs_f64();
+        let load_cpu = (end.load_cpu - begin.load_cpu).as_secs_f64();
+        let waited = (end.server_waited - begin.server_waited).max(end.load_waited - begin.load_waited);
+        let microseconds = |quantile| self.nanoseconds.value_at_quantile(quantile) as f64 / 1e3;
+        Ok(Sample {
+            values: vec![
+                (Metric::Rate, requests / seconds),
+                (Metric::CpuPerRequest, server_cpu * 1e6 / requests),
+                (Metric::P50, microseconds(0.5)),
+                (Metric::P99, microseconds(0.99)),
+                (Metric::P999, microseconds(0.999)),
+            ],
+            effort: Some(Effort {
+                server_busy: server_cpu / seconds,
+                load_busy: load_cpu / seconds,
+                waited: waited.as_secs_f64() / seconds,
+            }),
+        })
+    }
+}

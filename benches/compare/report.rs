@@ -1,0 +1,245 @@
+//! The report: Markdown that also reads well on a terminal.
+
+use crate::arguments::Arguments;
+use crate::machine;
+use crate::meter::{Effort, Sample};
+use crate::plan::{Bound, Metric, PAIRS_IDLE, Peer, SUBJECT, Scenario, TARGETS};
+use crate::run::Bench;
+use crate::stats::{Median, Pair};
+use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
+
+const BEGIN: &str = "<!-- begin: written by `make bench`; what is changed here is lost -->";
+const END: &str = "<!-- end: written by `make bench` -->";
+
+/// Above this share of the time a CPU counts as full; above the other one a run counts as disturbed.
+const BUSY_FULL: f64 = 0.95;
+const WAITED_MAX: f64 = 0.02;
+
+/// All pairs of one scenario against one peer.
+pub(crate) struct Comparison {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) peer: &'static Peer,
+    pub(crate) pairs: Vec<Pair>,
+}
+
+impl Comparison {
+    fn ratio(&self, metric: Metric) -> Option<Median> {
+        Median::of(self.pairs.iter().map(|pair| pair.ratio(metric)))
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Sample> {
+        self.pairs.iter().map(|pair| &pair.ours)
+    }
+
+    fn theirs(&self) -> impl Iterator<Item = &Sample> {
+        self.pairs.iter().map(|pair| &pair.theirs)
+    }
+}
+
+pub(crate) struct Report<'a> {
+    pub(crate) arguments: &'a Arguments,
+    pub(crate) bench: &'a Bench,
+    pub(crate) comparisons: Vec<Comparison>,
+}
+
+/// One line for whoever waits.
+pub(crate) fn progress(subject: &Peer, comparison: &Comparison) -> String {
+    let Comparison { scenario, peer, pairs } = comparison;
+    let mut line = format!("{}: {} / {}, {} pairs:", scenario.name, subject.name, peer.name, pairs.len());
+    for &metric in scenario.metrics {
+        let ratio = comparison.ratio(metric).map(|ratio| ratio.median).filter(|ratio| ratio.is_finite());
+        let ratio = ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let _ = write!(line, " {} {ratio},", metric.title());
+    }
+    line.truncate(line.len() - 1);
+    line
+}
+
+/// Puts the text between its marks in the file; what stands around it stays.
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let old = match fs::read_to_string(path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Benchmarks".to_owned(),
+        Err(error) => return Err(error),
+    };
+    let (before, rest) = old.split_once(BEGIN).unwrap_or((&old, ""));
+    let before = before.trim_end();
+    let after = rest.split_once(END).map_or("\n", |(_, after)| after);
+    fs::write(path, format!("{before}\n\n{BEGIN}\n\n{text}\n{END}{after}"))
+}
+
+impl Report<'_> {
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        let sections = [self.machine(), self.method(), self.targets(), self.scenarios()];
+        for section in sections.iter().filter(|section| !section.is_empty()) {
+            text.push_str(section);
+            text.push('\n');
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    }
+
+    fn machine(&self) -> String {
+        let rows = machine::describe(self.arguments, self.bench);
+        format!("## Machine\n\n{}", table(&["what", "on this machine"], rows.into_iter().map(Vec::from)))
+    }
+
+    fn method(&self) -> String {
+        let subject = self.arguments.subject.name;
+        let (pairs, seconds) = (self.arguments.pairs, self.arguments.duration.as_secs_f64());
+        let idle = pairs.min(PAIRS_IDLE);
+        let runs = || self.comparisons.iter().flat_map(|comparison| comparison.ours().chain(comparison.theirs()));
+        let efforts: Vec<Effort> = runs().filter_map(|sample| sample.effort).collect();
+        let disturbed = efforts.iter().filter(|effort| effort.waited > WAITED_MAX).count();
+        format!(
+            "## Method\n\n\
+             - Server and load are two processes on two CPUs; they talk over loopback TCP. Each run starts a fresh server, \
+               with one thread that serves.\n\
+             - A pair is a run of {subject} and one of the other server, one after the other; which is first alternates. A ratio \
+               is {subject}'s figure over the other's, within the pair. Shown are the median of {pairs} pairs ({idle} for idle \
+               connections) and, in brackets, its 95 % confidence interval from order statistics. Many short pairs, because the \
+               speed of a machine drifts: what drifts slowly falls on both alike.\n\
+             - A run measures {seconds} s, after {} s of warming up. The load checks every byte that comes back.\n\
+             - Server CPU is the time of all threads of the server process, user and system, as the scheduler counts it.\n\
+             - Each connection has one request in flight. Times run from before the request is sent until its answer is \
+               complete; those of a greeting from before the connect until the end of the stream.\n\
+             - Memory is user-space memory: the growth of the server's anonymous resident pages (`Anonymous` in \
+               `/proc/PID/smaps_rollup`), divided by the connections. The kernel's sockets come on top, the same for all.\n\
+             - Disturbed runs, in which server or load waited over {:.0} % of the time because something else ran on its \
+               CPU: {disturbed} of {}.\n",
+            seconds / 4.0,
+            WAITED_MAX * 100.0,
+            efforts.len(),
+        )
+    }
+
+    fn targets(&self) -> String {
+        let mut rows = Vec::new();
+        for target in TARGETS {
+            let mut of_scenario = self.comparisons.iter().filter(|c| c.scenario.name == target.scenario).peekable();
+            let reached = match target.peer {
+                Some(peer) => of_scenario.find(|c| c.peer.name == peer).and_then(|c| c.ratio(target.metric)),
+                None => Median::of(of_scenario.flat_map(Comparison::ours).map(|sample| sample.value(target.metric))),
+            };
+            let Some(reached) = reached else { continue };
+            let (sign, bound) = match target.bound {
+                Bound::AtMost(bound) => ("≤", bound),
+                Bound::AtLeast(bound) => ("≥", bound),
+            };
+            let decimals = if target.peer.is_some() { 2 } else { 0 };
+            let against = target.peer.map_or(String::new(), |peer| format!(" × {peer}"));
+            let holds = if target.bound.holds(reached.median) { "yes" } else { "**no**" };
+            rows.push(vec![
+                target.scenario.to_owned(),
+                target.metric.title().to_owned(),
+                format!("{sign} {bound:.decimals$}{against}"),
+                interval(reached, decimals),
+                holds.to_owned(),
+            ]);
+        }
+        if rows.is_empty() || self.arguments.subject.name != SUBJECT {
+            return String::new();
+        }
+        format!("## Targets\n\n{}", table(&["scenario", "measure", "asked", "median (95 % interval)", "reached"], rows))
+    }
+
+    fn scenarios(&self) -> String {
+        let mut text = String::new();
+        for scenario in &self.arguments.scenarios {
+            let of_scenario: Vec<_> = self.comparisons.iter().filter(|c| c.scenario.name == scenario.name).collect();
+            if !of_scenario.is_empty() {
+                let _ = writeln!(text, "## {}: {}\n", scenario.name, scenario.title);
+                text += &self.ratios(scenario, &of_scenario);
+                text.push('\n');
+                text += &self.figures(scenario, &of_scenario);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn ratios(&self, scenario: &Scenario, comparisons: &[&Comparison]) -> String {
+        let first = format!("{} / …", self.arguments.subject.name);
+        let mut head = vec![first.as_str()];
+        head.extend(scenario.metrics.iter().map(|metric| metric.title()));
+        let rows = comparisons.iter().map(|comparison| {
+            let ratios = scenario.metrics.iter().map(|&metric| match comparison.ratio(metric) {
+                Some(ratio) if ratio.high.is_finite() && ratio.low >= 0.0 => interval(ratio, 2),
+                _ => "–".to_owned(),
+            });
+            std::iter::once(comparison.peer.name.to_owned()).chain(ratios).collect()
+        });
+        table(&head, rows)
+    }
+
+    /// Each server's own figures, and whose CPU was full.
+    fn figures(&self, scenario: &Scenario, comparisons: &[&Comparison]) -> String {
+        let ours: Vec<&Sample> = comparisons.iter().flat_map(|comparison| comparison.ours()).collect();
+        let mut servers = vec![(self.arguments.subject, ours)];
+        servers.extend(comparisons.iter().map(|comparison| (comparison.peer, comparison.theirs().collect())));
+
+        let mut head = vec!["median of all runs"];
+        head.extend(scenario.metrics.iter().map(|metric| metric.title()));
+        let timed = servers.iter().any(|(_, samples)| samples.iter().any(|sample| sample.effort.is_some()));
+        if timed {
+            head.extend(["server busy", "load busy"]);
+        }
+        let mut limited = Vec::new();
+        let mut rows = Vec::new();
+        for (server, samples) in &servers {
+            let mut row = vec![server.name.to_owned()];
+            for &metric in scenario.metrics {
+                let median = median(samples.iter().map(|sample| sample.value(metric)));
+                row.push(format!("{median:.*}", metric.decimals()));
+            }
+            if timed {
+                let efforts = || samples.iter().filter_map(|sample| sample.effort);
+                let server_busy = median(efforts().map(|effort| effort.server_busy));
+                let load_busy = median(efforts().map(|effort| effort.load_busy));
+                row.extend([server_busy, load_busy].map(|busy| format!("{:.0} %", busy * 100.0)));
+                if load_busy >= BUSY_FULL && server_busy < BUSY_FULL {
+                    limited.push(server.name);
+                }
+            }
+            rows.push(row);
+        }
+        let mut text = table(&head, rows);
+        if !limited.is_empty() {
+            let _ = write!(
+                text,
+                "\nThe load's CPU was full and the server's was not: {}. There requests/s and times say what the load can do; \
+                 server CPU per request is the figure to compare.\n",
+                limited.join(", ")
+            );
+        }
+        text
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    Median::of(values).map_or(f64::NAN, |of| of.median)
+}
+
+fn interval(of: Median, decimals: usize) -> String {
+    format!("{:.decimals$} ({:.decimals$}–{:.decimals$})", of.median, of.low, of.high)
+}
+
+/// A Markdown table whose columns line up.
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut rows: Vec<Vec<String>> = rows.into_iter().collect();
+    rows.insert(0, head.iter().map(|&cell| cell.to_owned()).collect());
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3))
+        .collect();
+    rows.insert(1, widths.iter().map(|&width| "-".repeat(width)).collect());
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!(" {cell:width$} |"));
+        let _ = writeln!(text, "|{}", cells.collect::<String>());
+    }
+    text
+}

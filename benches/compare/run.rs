@@ -1,0 +1,93 @@
+//! One run: a fresh server, one scenario.
+
+use crate::arguments::Arguments;
+use crate::meter::Sample;
+use crate::plan::{Load, Peer, Scenario};
+use crate::server::Server;
+use crate::{echo, greet, idle, sys};
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Descriptors beside those of the connections.
+const FILES_SPARE: usize = 100;
+
+pub(crate) struct Bench {
+    programs: PathBuf,
+    duration: Duration,
+    pub(crate) server_cpu: usize,
+    pub(crate) load_cpu: usize,
+    /// Held as long as this lives.
+    _alone: UnixListener,
+}
+
+impl Bench {
+    /// Confines this thread, the load, to its CPU.
+    pub(crate) fn new(arguments: &Arguments) -> io::Result<Bench> {
+        let connections = arguments.scenarios.iter().map(|scenario| match scenario.load {
+            Load::Echo { connections, .. } | Load::Idle { connections, .. } => connections,
+            Load::Greet { concurrency } => concurrency,
+        });
+        sys::allow_files((connections.max().unwrap_or(0) + FILES_SPARE) as u64)?;
+        let (server_cpu, load_cpu) = match arguments.cpus {
+            Some(cpus) => cpus,
+            None => choose_cpus()?,
+        };
+        sys::pin_to_cpu(load_cpu).map_err(|error| io::Error::other(format!("CPU {load_cpu}: {error}")))?;
+        Ok(Bench {
+            programs: arguments.programs.clone(),
+            duration: arguments.duration,
+            server_cpu,
+            load_cpu,
+            _alone: alone()?,
+        })
+    }
+
+    pub(crate) fn program(&self, peer: &Peer) -> PathBuf {
+        self.programs.join(peer.program)
+    }
+
+    pub(crate) fn run(&self, scenario: &Scenario, peer: &Peer) -> io::Result<Sample> {
+        let told = |error| io::Error::other(format!("{}, {}: {error}", scenario.name, peer.name));
+        self.measure(scenario, peer).map_err(told)
+    }
+
+    fn measure(&self, scenario: &Scenario, peer: &Peer) -> io::Result<Sample> {
+        let mode = peer.mode(scenario.load).ok_or(io::ErrorKind::Unsupported)?;
+        let server = Server::start(&self.program(peer), mode, self.server_cpu)?;
+        match scenario.load {
+            Load::Echo { connections, bytes } => echo::run(&server, connections, bytes, self.duration),
+            Load::Greet { concurrency } => greet::run(&server, concurrency, self.duration),
+            Load::Idle { connections, used } => idle::run(&server, connections, used),
+        }
+    }
+}
+
+/// Two comparisons at once would measure each other. An abstract name needs no file, and is gone with the process.
+fn alone() -> io::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("ahoy-benchmark")?;
+    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            io::Error::other("another comparison runs on this machine: they would disturb each other")
+        }
+        _ => error,
+    })
+}
+
+/// The first two CPUs allowed that do not share a core.
+fn choose_cpus() -> io::Result<(usize, usize)> {
+    let allowed = sys::cpus_allowed()?;
+    let core = |cpu: usize| {
+        fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+            .unwrap_or_else(|_| cpu.to_string())
+    };
+    let server = *allowed.first().ok_or(io::ErrorKind::NotFound)?;
+    let load = allowed.iter().find(|&&cpu| core(cpu) != core(server)).or(allowed.get(1));
+    match load {
+        Some(&load) => Ok((server, load)),
+        None => Err(io::Error::other("server and load need a CPU each, and only one is allowed")),
+    }
+}

@@ -1,0 +1,70 @@
+/*
+ * peer.h: what the servers of the benchmark have in common: their arguments and their first line of output.
+ *
+ *     PEER echo [PORT]       sends back what it receives
+ *     PEER greet [PORT]      answers the first bytes with the greeting, and closes
+ *     PEER version           prints what it is built on
+ *
+ * A server listens on 127.0.0.1 (PORT 0, the default: any free one), prints "port N", and serves on one
+ * thread until it is killed. TCP_NODELAY is set once, on the listener: Linux hands it on to what is accepted.
+ */
+#ifndef PEER_H
+#define PEER_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PEER_GREETING "Hello from server"
+#define PEER_GREETING_BYTES (sizeof PEER_GREETING - 1)
+#define PEER_BACKLOG 4096
+#define PEER_READ_BYTES 65536
+
+struct peer {
+    const char *mode;
+    int greets;
+    uint16_t port;
+};
+
+static inline _Noreturn void peer_die(const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", what, why);
+    exit(EXIT_FAILURE);
+}
+
+/* `modes`: the names of the modes, each followed by a space. */
+static inline struct peer peer_arguments(int argc, char **argv, const char *modes, const char *version)
+{
+    struct peer peer = { .mode = argc > 1 ? argv[1] : "" };
+    char name[32];
+    if (!strcmp(peer.mode, "version")) {
+        puts(version);
+        exit(EXIT_SUCCESS);
+    }
+    snprintf(name, sizeof name, "%s ", peer.mode);
+    if (!peer.mode[0] || !strstr(modes, name)) {
+        fprintf(stderr, "usage: %s MODE [PORT], MODE one of: %sversion\n", argv[0], modes);
+        exit(2);
+    }
+    peer.greets = !strcmp(peer.mode, "greet");
+    if (argc > 2) {
+        char *end;
+        unsigned long port = strtoul(argv[2], &end, 10);
+        if (!argv[2][0] || *end || port > 65535) {
+            fprintf(stderr, "%s: not a port: %s\n", argv[0], argv[2]);
+            exit(2);
+        }
+        peer.port = (uint16_t)port;
+    }
+    return peer;
+}
+
+static inline void peer_listens(unsigned port)
+{
+    printf("port %u\n", port);
+    if (fflush(stdout))
+        peer_die("stdout", "cannot tell the port");
+}
+
+#endif
