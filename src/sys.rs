@@ -131,6 +131,10 @@ enum Owner {
 
 impl Owner {
     fn new() -> Self {
+        if cfg!(miri) {
+            // It knows no madvise.
+            return Self::Process(std::process::id());
+        }
         let length = 4096;
         // SAFETY: a fresh private mapping that is never unmapped; aligned to a page, so also for the atomic.
         unsafe {
