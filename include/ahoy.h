@@ -20,8 +20,10 @@
  *    included. A call that would have to wait answers AHOY_ERR_DEADLOCK there instead of hanging.
  *  - Structs start with `size`: set it to sizeof the struct, and leave the rest zero for the defaults.
  *  - Your process is yours: no signal handlers, no SIGPIPE, no printing, no environment. Worker threads
- *    block every signal, all descriptors are close-on-exec, and a child after fork() is told
- *    AHOY_ERR_FORKED. (`ahoy_serve` and `ahoy_perror` are the two that say otherwise.)
+ *    block every signal (but those of a fault, such as SIGSEGV), all descriptors are close-on-exec, and
+ *    a child after fork() is told AHOY_ERR_FORKED. (`ahoy_serve` and `ahoy_perror` are the two that say
+ *    otherwise.) A child that was forked in a callback must not return from it on a worker thread: it
+ *    is ended by _exit(0) if it does.
  *
  * Addresses are URLs: tcp://0.0.0.0:8888, tcp://[::]:0 (port 0: any free one), tcp://localhost:80,
  * unix:/run/a.sock, unix:@name (Linux's abstract names). IPv6 listeners take IPv6 only, so that a server
@@ -61,7 +63,7 @@ typedef enum ahoy_status {
     AHOY_OK = 0,
     /* The handle is stale: what it named is gone, or never was. */
     AHOY_ERR_STALE = -1,
-    /* A limit is reached for now: try again after on_writable. */
+    /* A limit is reached for now: try again later; for a send, on_writable tells when. */
     AHOY_ERR_AGAIN = -2,
     /* A pointer is NULL that must not be. */
     AHOY_ERR_NULL = -3,
@@ -345,7 +347,11 @@ typedef struct ahoy_server_options {
      * 0: 1 MiB.
      */
     uint32_t message_bytes_max;
-    /** Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB. 0: 1 MiB. */
+    /**
+     * Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB, and never more than
+     * 15/16 of `queue_total_bytes_max`. Sends of several threads at the same moment may pass it by a message
+     * each. 0: 1 MiB.
+     */
     uint32_t queue_bytes_max;
     /** Pending connections that the system keeps for each listener. 0: 4096 (the system may allow fewer). */
     uint32_t backlog;

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use crate::net::{Endpoint, ListenMode, Listener, stream};
+use crate::net::{Endpoint, ListenMode, Listener, check_stream};
 use crate::server;
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -47,18 +48,18 @@ fn linger(client: BorrowedFd<'_>) {
     let until_ms = sys::now_ms() + LINGER_MS;
     let mut unseen = [MaybeUninit::uninit(); UNSEEN_BYTES];
     loop {
-        let left_ms = i32::try_from(until_ms.saturating_sub(sys::now_ms())).unwrap_or(0);
-        let is_ready = sys::poll([(client.as_raw_fd(), libc::POLLIN)], left_ms).is_ok_and(|[ready]| ready);
-        if left_ms == 0 || !is_ready || sys::recv(client, &mut unseen).unwrap_or(0) == 0 {
+        let [is_ready] = sys::poll([(client.as_raw_fd(), libc::POLLIN)], Some(until_ms)).unwrap_or([false]);
+        if !is_ready || sys::recv(client, &mut unseen).unwrap_or(0) == 0 {
             return;
         }
     }
 }
 
 /// Greets the client of a connected socket that stays the program's.
-pub fn greet_fd(fd: RawFd, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
+pub fn greet_fd(socket: BorrowedFd<'_>, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
     server::refuse_in_callback()?;
-    greet(stream(fd)?, greeting, buffer)
+    check_stream(socket)?;
+    greet(socket, greeting, buffer)
 }
 
 /// Reads the first bytes, sends the greeting. A zero byte follows what is read.
@@ -74,44 +75,57 @@ fn greet(socket: BorrowedFd<'_>, greeting: &[u8], buffer: Option<&mut [MaybeUnin
         }
         None => read(socket, &mut unseen)?,
     };
+    let deadline = Deadline::new(socket, libc::POLLOUT)?;
     let mut rest = greeting;
     while !rest.is_empty() {
         match sys::send(socket, rest) {
             Ok(sent) => rest = &rest[sent..],
-            Err(error) => wait_or_fail(socket, "send", libc::POLLOUT, error)?,
+            Err(error) => deadline.wait_or_fail(error)?,
         }
     }
     Ok(count)
 }
 
 fn read(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    let deadline = Deadline::new(socket, libc::POLLIN)?;
     loop {
         match sys::recv(socket, buffer) {
             Ok(count) => return Ok(count),
-            Err(error) => wait_or_fail(socket, "recv", libc::POLLIN, error)?,
+            Err(error) => deadline.wait_or_fail(error)?,
         }
     }
 }
 
-/// A socket that does not block is waited for, as long as its own timeout allows. One that blocks says EAGAIN only
-/// when that has passed.
-fn wait_or_fail(socket: BorrowedFd<'_>, what: &str, event: i16, error: io::Error) -> Result<()> {
-    if error.raw_os_error() == Some(libc::EINVAL) {
-        return Err(Error { status: Status::BadDescriptor, ..Error::system(what, &error) });
-    }
-    if error.kind() != io::ErrorKind::WouldBlock {
-        return Err(Error::system(what, &error));
-    }
-    let options = socket2::SockRef::from(&socket);
-    let failed = |error| Error::system("ask the socket", &error);
-    if options.nonblocking().map_err(failed)? {
+/// Until when a socket's own timeout allows to wait for it, however often signal handlers interrupt that.
+struct Deadline<'a> {
+    socket: BorrowedFd<'a>,
+    event: i16,
+    until_ms: Option<u64>,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(socket: BorrowedFd<'a>, event: i16) -> Result<Self> {
+        let options = socket2::SockRef::from(&socket);
         let timeout = if event == libc::POLLIN { options.read_timeout() } else { options.write_timeout() };
-        let timeout_ms =
-            timeout.map_err(failed)?.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(-1));
-        let [is_ready] = sys::poll([(socket.as_raw_fd(), event)], timeout_ms).map_err(failed)?;
-        if is_ready {
-            return Ok(());
+        let timeout = timeout.map_err(|error| Error::system("ask the socket for its timeout", &error))?;
+        let after = |timeout: Duration| sys::now_ms() + u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
+        Ok(Self { socket, event, until_ms: timeout.map(after) })
+    }
+
+    /// Waits, if it is only that the socket is not ready.
+    fn wait_or_fail(&self, error: io::Error) -> Result<()> {
+        let what = if self.event == libc::POLLIN { "recv" } else { "send" };
+        match error.raw_os_error() {
+            // A socket that listens.
+            Some(libc::EINVAL) => Err(Error { status: Status::BadDescriptor, ..Error::system(what, &error) }),
+            Some(libc::EAGAIN) => {
+                let ready = sys::poll([(self.socket.as_raw_fd(), self.event)], self.until_ms);
+                match ready.map_err(|error| Error::system("poll", &error))? {
+                    [true] => Ok(()),
+                    [false] => Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed"))),
+                }
+            }
+            _ => Err(Error::system(what, &error)),
         }
     }
-    Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed")))
 }

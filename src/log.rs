@@ -38,9 +38,9 @@ pub fn set(level: LevelFilter, sink: Option<Sink>) -> Result<()> {
     // Fails only where a Rust host has a logger of its own, which then keeps the messages.
     LOGGER.call_once(|| drop(log::set_logger(&ToSink)));
     let level = if sink.is_some() { level } else { LevelFilter::Off };
-    log::set_max_level(LevelFilter::Off);
     // Waits for the readers: the sink before is not in use any more when the lock is ours.
-    *SINK.write().unwrap_or_else(PoisonError::into_inner) = sink;
+    let mut place = SINK.write().unwrap_or_else(PoisonError::into_inner);
+    *place = sink;
     log::set_max_level(level);
     Ok(())
 }

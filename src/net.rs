@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
-use crate::sys;
 
 /// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,21 +275,19 @@ impl Drop for SocketFile {
     }
 }
 
-/// A stream socket of the program's, for the length of a call.
-pub fn stream<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
-    let bad = |why| Error::new(Status::BadDescriptor, format!("{fd} is not {why}"));
-    let socket = sys::borrow(fd).ok_or_else(|| bad("open"))?;
+/// Refuses what is no stream socket.
+pub fn check_stream(socket: BorrowedFd<'_>) -> Result<()> {
     match socket2::SockRef::from(&socket).r#type() {
-        Ok(Type::STREAM) => Ok(socket),
-        _ => Err(bad("a stream socket")),
+        Ok(Type::STREAM) => Ok(()),
+        _ => Err(Error::new(Status::BadDescriptor, format!("{} is not a stream socket", socket.as_raw_fd()))),
     }
 }
 
-/// A connected one, and its peer.
-pub fn connected_stream<'a>(fd: RawFd) -> Result<(BorrowedFd<'a>, Peer)> {
-    let socket = stream(fd)?;
-    let bad = |_| Error::new(Status::BadDescriptor, format!("{fd} is not connected"));
-    Ok((socket, Peer::of(socket).map_err(bad)?))
+/// The peer of a connected stream socket.
+pub fn peer_of_stream(socket: BorrowedFd<'_>) -> Result<Peer> {
+    check_stream(socket)?;
+    let bad = |_| Error::new(Status::BadDescriptor, format!("{} is not connected", socket.as_raw_fd()));
+    Peer::of(socket).map_err(bad)
 }
 
 /// A peer's address in three words, so that any thread can read it out of a connection's slot.

@@ -63,7 +63,7 @@ pub const QUEUE_BYTES_MAX: u32 = 1 << 30;
 impl Limits {
     /// The limits with every zero replaced by its default, or what is wrong with them.
     pub fn checked(self) -> Result<Self> {
-        let checked = Self {
+        let mut checked = Self {
             connections_max: or(self.connections_max, 10_000),
             message_bytes_max: or(self.message_bytes_max, 1 << 20),
             queue_bytes_max: or(self.queue_bytes_max, 1 << 20),
@@ -79,6 +79,10 @@ impl Limits {
         if checked.queue_total_bytes_max > isize::MAX.unsigned_abs() as u64 {
             return Err(Error::new(Status::Invalid, "queue_total_bytes_max is more than memory can be"));
         }
+        // What one connection may queue must fit into what all may, beside what workers keep at hand of it; or a send
+        // could be refused for ever.
+        let share = checked.queue_total_bytes_max - checked.queue_total_bytes_max / 16;
+        checked.queue_bytes_max = checked.queue_bytes_max.min(u32::try_from(share).unwrap_or(u32::MAX));
         Ok(checked)
     }
 }

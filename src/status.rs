@@ -15,7 +15,7 @@ pub enum Status {
     Ok = 0,
     /// The handle is stale: what it named is gone, or never was.
     Stale = -1,
-    /// A limit is reached for now: try again after on_writable.
+    /// A limit is reached for now: try again later; for a send, on_writable tells when.
     Again = -2,
     /// A pointer is NULL that must not be.
     Null = -3,

@@ -34,7 +34,11 @@ impl Finalizer {
     pub const NONE: Self = Self { call: None, user: std::ptr::null_mut() };
 
     /// Will call `call(user)`, or nothing if there is no such function.
-    pub fn new(call: Option<FreeFn>, user: HostUser) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// The function may be called so, once, from any thread.
+    pub unsafe fn new(call: Option<FreeFn>, user: HostUser) -> Self {
         Self { call, user }
     }
 
@@ -160,14 +164,24 @@ impl Owner {
     }
 }
 
-/// Runs `body` with every signal blocked in this thread: a thread that it starts inherits that, so that the
-/// host's handlers run on the host's own threads only.
+/// Ends a child process at once.
+pub fn exit_child() -> ! {
+    // SAFETY: it does not return, and runs nothing of the host's.
+    unsafe { libc::_exit(0) }
+}
+
+/// Runs `body` with every signal blocked in this thread, but for those that say that the thread itself has made a
+/// fault: a thread that it starts inherits that, so that the host's handlers run on the host's own threads only,
+/// and its crash handlers run where the crash is.
 pub fn with_signals_blocked<R>(body: impl FnOnce() -> R) -> R {
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: both calls only touch the sets given and this thread's mask.
     unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(all.as_mut_ptr());
+        for fault in FAULT_SIGNALS {
+            libc::sigdelset(all.as_mut_ptr(), fault);
+        }
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
     }
     let result = body();
@@ -175,6 +189,9 @@ pub fn with_signals_blocked<R>(body: impl FnOnce() -> R) -> R {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     result
 }
+
+const FAULT_SIGNALS: [libc::c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
 
 /// SIGINT and SIGTERM as a descriptor, and blocked in this thread until it is dropped.
 pub struct StopSignals {
@@ -222,43 +239,38 @@ impl Drop for StopSignals {
     }
 }
 
-/// Waits until one of the descriptors is ready for its events; signal handlers do not end it. Says for each
-/// whether it is.
-pub fn poll<const N: usize>(wanted: [(RawFd, i16); N], timeout_ms: i32) -> io::Result<[bool; N]> {
+/// Waits until one of the descriptors is ready for its events, or until a time (None: for ever); signal handlers
+/// do not end it. Says for each whether it is ready.
+pub fn poll<const N: usize>(wanted: [(RawFd, i16); N], until_ms: Option<u64>) -> io::Result<[bool; N]> {
     let mut list = wanted.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
-    // SAFETY: the list has N entries.
-    retry(Call::Poll, || unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, timeout_ms) } as isize)?;
+    retry(Call::Poll, || {
+        let left_ms =
+            until_ms.map_or(-1, |until_ms| i32::try_from(until_ms.saturating_sub(now_ms())).unwrap_or(i32::MAX));
+        // SAFETY: the list has N entries.
+        unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, left_ms) as isize }
+    })?;
     Ok(list.map(|entry| entry.revents != 0))
 }
 
-/// A descriptor of the host's, for the length of a call, if it is open at all.
-pub fn borrow<'a>(fd: RawFd) -> Option<BorrowedFd<'a>> {
-    // SAFETY: asking for the flags changes nothing, and is an error for what is not open. That it stays open
-    // during the call is for the host to see to; if not, system calls fail and nothing else does.
-    unsafe { (fd >= 0 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| BorrowedFd::borrow_raw(fd)) }
+/// Whether a number is an open descriptor.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: asking for the flags changes nothing, and is an error for what is not open.
+    fd >= 0 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0
 }
 
-/// Takes a descriptor over from the host.
-///
-/// The host promises that it is open and that it will not use it any more; a broken promise costs it its own
-/// descriptors, not memory.
-pub fn take(fd: BorrowedFd<'_>) -> OwnedFd {
-    // SAFETY: as above.
-    unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) }
-}
-
-/// Reads from a stream socket into `buffer`; 0 at its end.
+/// Reads from a stream socket into `buffer`, without waiting; 0 at its end.
 pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: the buffer is writable for its whole length.
-    retry(Call::Recv, || unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    retry(Call::Recv, || unsafe {
+        libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    })
 }
 
-/// Sends to a stream socket, without the signal that would kill a host whose peer is gone.
+/// Sends to a stream socket, without waiting, and without the signal that would kill a host whose peer is gone.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the bytes are readable for their whole length.
-    retry(Call::Sendmsg, || unsafe {
-        libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
-    })
+    retry(Call::Sendmsg, || unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), FLAGS) })
 }
 
 /// Whether the peer has sent what was not received.
@@ -282,11 +294,15 @@ pub fn write_stderr(line: &str) {
 }
 
 /// The result of a call that gives a descriptor.
-pub fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+///
+/// # Safety
+///
+/// `fd` is such a result: an error, or a descriptor that nobody else owns.
+pub unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(Error::last_os_error());
     }
-    // SAFETY: the call just gave it to us.
+    // SAFETY: as promised by our caller.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -315,13 +331,15 @@ mod tests {
     #[test]
     fn a_finalizer_runs_once_unless_disarmed() {
         let user = std::ptr::without_provenance_mut(1);
-        drop(Finalizer::new(Some(count), user));
+        // SAFETY: the function only counts.
+        let finalizer = |call| unsafe { Finalizer::new(call, user) };
+        drop(finalizer(Some(count)));
         assert_eq!(FREED.load(Ordering::SeqCst), 1);
-        Finalizer::new(Some(count), user).disarm();
-        drop(Finalizer::new(None, user));
+        finalizer(Some(count)).disarm();
+        drop(finalizer(None));
         let bytes = *b"lent";
         // SAFETY: the bytes outlive what borrows them here.
-        let lent = unsafe { LentBytes::new(&bytes, Finalizer::new(Some(count), user)) };
+        let lent = unsafe { LentBytes::new(&bytes, finalizer(Some(count))) };
         assert_eq!(lent.as_slice(), b"lent");
         drop(lent);
         assert_eq!(FREED.load(Ordering::SeqCst), 2);

@@ -129,8 +129,9 @@ pub extern "C" fn ahoy_conn_user(conn: ahoy_conn) -> *mut c_void {
 ///
 /// From another thread it takes effect with the worker's next turn. Since 0.1.
 #[unsafe(no_mangle)]
-pub extern "C" fn ahoy_conn_set_user(conn: ahoy_conn, user: *mut c_void, on_free: ahoy_free_fn) -> Status {
-    guard(|| commands::set_user(id(conn), user, Finalizer::new(on_free, user)))
+pub unsafe extern "C" fn ahoy_conn_set_user(conn: ahoy_conn, user: *mut c_void, on_free: ahoy_free_fn) -> Status {
+    // SAFETY: the caller gives the function for this purpose.
+    guard(|| commands::set_user(id(conn), user, unsafe { Finalizer::new(on_free, user) }))
 }
 
 /// The server of a connection; zero for a stale handle. Since 0.1.

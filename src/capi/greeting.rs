@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use super::guard::guard;
-use super::pointer::{optional_bytes, optional_text, out_buffer, set_out};
+use super::pointer::{borrow, optional_bytes, optional_text, out_buffer, set_out};
 use crate::greeting::{self, DEFAULT_GREETING, DEFAULT_URL};
 use crate::server;
 use crate::status::Status;
@@ -97,7 +97,9 @@ pub unsafe extern "C" fn ahoy_greet_fd(
         let greeting = unsafe { optional_bytes(greeting) };
         // SAFETY: the caller passes NULL and 0, or `capacity` writable bytes.
         let buffer = unsafe { out_buffer(buffer, capacity)? };
-        let count = greeting::greet_fd(fd, greeting.unwrap_or(DEFAULT_GREETING), buffer)?;
+        // SAFETY: that the socket stays open during the call is for the caller to see to.
+        let socket = unsafe { borrow(fd)? };
+        let count = greeting::greet_fd(socket, greeting.unwrap_or(DEFAULT_GREETING), buffer)?;
         // SAFETY: the caller passes NULL or a pointer to a size_t it owns.
         unsafe { set_out(received, count) };
         Ok(())

@@ -22,6 +22,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Status {
     if sys::forked() {
         return fail(&Status::Forked.into());
     }
+    let _inside = log::Inside::enter();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => Status::Ok,
         Ok(Err(error)) => fail(&error),
@@ -40,6 +41,7 @@ pub(super) fn guard_or<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>) 
 
 /// As [`guard_or`], for exports that touch no object of the library and so may be called in a child, too.
 pub(super) fn guard_pure<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>) -> T {
+    let _inside = log::Inside::enter();
     catch_unwind(AssertUnwindSafe(body)).ok().flatten().unwrap_or(otherwise)
 }
 

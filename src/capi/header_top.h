@@ -20,8 +20,10 @@
  *    included. A call that would have to wait answers AHOY_ERR_DEADLOCK there instead of hanging.
  *  - Structs start with `size`: set it to sizeof the struct, and leave the rest zero for the defaults.
  *  - Your process is yours: no signal handlers, no SIGPIPE, no printing, no environment. Worker threads
- *    block every signal, all descriptors are close-on-exec, and a child after fork() is told
- *    AHOY_ERR_FORKED. (`ahoy_serve` and `ahoy_perror` are the two that say otherwise.)
+ *    block every signal (but those of a fault, such as SIGSEGV), all descriptors are close-on-exec, and
+ *    a child after fork() is told AHOY_ERR_FORKED. (`ahoy_serve` and `ahoy_perror` are the two that say
+ *    otherwise.) A child that was forked in a callback must not return from it on a worker thread: it
+ *    is ended by _exit(0) if it does.
  *
  * Addresses are URLs: tcp://0.0.0.0:8888, tcp://[::]:0 (port 0: any free one), tcp://localhost:80,
  * unix:/run/a.sock, unix:@name (Linux's abstract names). IPv6 listeners take IPv6 only, so that a server

@@ -1,10 +1,12 @@
 //! C's pointers, checked: what is NULL, how long it is, whether a struct is one that we know.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 
 use crate::status::{Error, Result, Status};
+use crate::sys;
 
 /// Refuses NULL.
 pub(super) fn require<T>(pointer: *const T, name: &str) -> Result<()> {
@@ -76,6 +78,17 @@ pub(super) unsafe fn out_buffer<'a>(
     let capacity = capacity.min(isize::MAX.unsigned_abs());
     // SAFETY: not NULL, within isize, and as promised by our caller.
     Ok(Some(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), capacity) }))
+}
+
+/// A descriptor that is open.
+///
+/// SAFETY: it stays open as long as the result lives.
+pub(super) unsafe fn borrow<'a>(fd: c_int) -> Result<BorrowedFd<'a>> {
+    if !sys::is_open(fd) {
+        return Err(Error::new(Status::BadDescriptor, format!("{fd} is not open")));
+    }
+    // SAFETY: it is open, and as promised by our caller.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Writes `text` and a zero byte, or nothing.

@@ -4,10 +4,11 @@
 //! the connections; or, with AHOY_WORKERS_NONE, the program's own loop is the worker.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use super::guard::{guard, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
-use super::pointer::{Sized, bytes, optional_text, out_text, read_sized, require, set_out, write_sized};
+use super::pointer::{Sized, borrow, bytes, optional_text, out_text, read_sized, require, set_out, write_sized};
 use crate::conn::handle::ConnId;
 use crate::options::{self, Greet, Limits, Options};
 use crate::server::{self, Handler, Server, ServerId, Stats};
@@ -101,7 +102,9 @@ pub struct ahoy_server_options {
     /// Longest message in bytes, received (longer reads come in parts) or sent (AHOY_ERR_TOO_LONG).
     /// 0: 1 MiB.
     pub message_bytes_max: u32,
-    /// Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB. 0: 1 MiB.
+    /// Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB, and never more than
+    /// 15/16 of `queue_total_bytes_max`. Sends of several threads at the same moment may pass it by a message
+    /// each. 0: 1 MiB.
     pub queue_bytes_max: u32,
     /// Pending connections that the system keeps for each listener. 0: 4096 (the system may allow fewer).
     pub backlog: u32,
@@ -227,10 +230,19 @@ pub unsafe extern "C" fn ahoy_server_address(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_server_adopt(server: ahoy_server, fd: c_int, conn: *mut ahoy_conn) -> Status {
     guard(|| {
-        let id = find(server)?.adopt(fd)?;
+        let server = find(server)?;
+        // SAFETY: the caller hands it over: it is the only owner from here on.
+        let socket = unsafe {
+            borrow(fd)?;
+            OwnedFd::from_raw_fd(fd)
+        };
         // SAFETY: the caller passes NULL or a pointer to a handle it owns.
-        unsafe { set_out(conn, ahoy_conn { id: id.raw() }) };
-        Ok(())
+        let announce = |id: ConnId| unsafe { set_out(conn, ahoy_conn { id: id.raw() }) };
+        server.adopt(socket, announce).map_err(|(error, socket)| {
+            // It stays the program's.
+            let _ = socket.into_raw_fd();
+            error
+        })
     })
 }
 

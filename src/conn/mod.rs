@@ -38,8 +38,8 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) reason: Status,
     pub(crate) flags: Flags,
-    /// When bytes last came or went, in the lower 32 bits of the clock.
-    pub(crate) active_ms: u32,
+    /// When bytes last came or went; kept only where idle connections are closed.
+    pub(crate) active_ms: u64,
     pub(crate) timer: Option<TimerKey>,
     /// What is queued and not yet given to the driver.
     pub(crate) outbox: Option<Box<Outbox>>,
@@ -85,6 +85,8 @@ impl Flags {
     pub(crate) const ANNOUNCED: Self = Self(1 << 7);
     /// In the worker's list of connections that wait for room in the limit for all of them.
     pub(crate) const STARVED: Self = Self(1 << 8);
+    /// Counted among those whose bytes were cut off.
+    pub(crate) const CUT: Self = Self(1 << 9);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

@@ -34,7 +34,9 @@ impl Segment {
 
 /// The first buffer of an outbox: small messages of one turn fit.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
-/// Later buffers grow with what is queued, up to this.
+/// Copied bytes behind a lent segment begin with a small one.
+const BUFFER_BYTES_BEHIND_LENT: usize = 64;
+/// Later buffers are larger, up to this.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// A larger buffer is given back to the system when an outbox is done, not kept as a spare.
 const SPARE_BYTES_MAX: usize = 16 << 10;
@@ -71,10 +73,15 @@ impl Outbox {
     }
 
     fn push_buffer(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
-        let mut buffer = std::mem::take(&mut self.spare);
+        // Twice the one before, so that what is reserved is in proportion to what is counted, also where small copies
+        // and lent segments take turns.
+        let (mut buffer, wanted) = match self.segments.back() {
+            None => (std::mem::take(&mut self.spare), BUFFER_BYTES_MIN),
+            Some(Segment::Lent(_)) => (Vec::new(), BUFFER_BYTES_BEHIND_LENT),
+            Some(Segment::Copied(last)) => (Vec::new(), (2 * last.capacity()).min(BUFFER_BYTES_MAX)),
+        };
         if buffer.capacity() < bytes.len().max(1) {
-            let wanted = self.bytes.clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX).max(bytes.len());
-            sys::reserve(&mut buffer, wanted)?;
+            sys::reserve(&mut buffer, wanted.max(bytes.len()))?;
         }
         self.segments.try_reserve(1)?;
         buffer.extend_from_slice(bytes);

@@ -3,16 +3,17 @@
 //!
 //! A worker's own state of its connections is in [`super::Conn`], which no other thread ever touches.
 
-use std::collections::TryReserveError;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunks::chunk_of;
 use super::handle::{ConnId, GENERATION_COUNT, INDEX_COUNT};
+use crate::fault::{self, Call};
 use crate::net::Peer;
 use crate::options::QUEUE_BYTES_MAX;
-use crate::sys::{self, HostUser};
+use crate::status::{Error, Result, Status};
+use crate::sys::HostUser;
 
 /// One place in a worker's table.
 ///
@@ -22,7 +23,7 @@ use crate::sys::{self, HostUser};
 pub(crate) struct Slot {
     state: AtomicU32,
     /// Bytes that other threads have queued and the worker has not yet taken out of its mailbox.
-    inflight: AtomicU32,
+    inflight: AtomicU64,
     /// Bytes in the outboxes of the connection. Only its worker writes this.
     queued: AtomicU32,
     user: AtomicPtr<c_void>,
@@ -71,9 +72,11 @@ impl Slot {
         }
     }
 
-    /// Takes a flag back. Only the worker does this, for a connection that it knows to have the place.
-    pub(crate) fn lower(&self, flag: u32) {
-        self.state.fetch_and(!flag, Ordering::AcqRel);
+    /// Takes a flag of this very connection back.
+    pub(crate) fn lower(&self, id: ConnId, flag: u32) {
+        let lower = |state: u32| (state >> FLAG_BITS == id.generation()).then_some(state & !flag);
+        // Where it has a successor there is nothing to take back.
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, lower);
     }
 
     /// Bytes in the outboxes of the connection.
@@ -92,6 +95,7 @@ impl Slot {
 
     /// Bytes of other threads in the worker's mailbox.
     #[inline]
+    #[allow(clippy::cast_possible_truncation)] // no more than there is memory
     pub(crate) fn inflight(&self) -> usize {
         self.inflight.load(Ordering::Relaxed) as usize
     }
@@ -99,13 +103,13 @@ impl Slot {
     /// Counts bytes that another thread is about to post; says how many are in the mailbox then.
     #[allow(clippy::cast_possible_truncation)] // as above
     pub(crate) fn launch(&self, cost: usize) -> usize {
-        self.inflight.fetch_add(cost as u32, Ordering::Relaxed) as usize + cost
+        self.inflight.fetch_add(cost as u64, Ordering::Relaxed) as usize + cost
     }
 
     /// Bytes of another thread are no longer in the mailbox.
     #[allow(clippy::cast_possible_truncation)] // as above
     pub(crate) fn land(&self, cost: usize) {
-        self.inflight.fetch_sub(cost as u32, Ordering::Relaxed);
+        self.inflight.fetch_sub(cost as u64, Ordering::Relaxed);
     }
 
     /// Sets the user data. Only the worker does this.
@@ -194,7 +198,7 @@ impl SlotTable {
     }
 
     /// Gives a place to a new connection.
-    pub(crate) fn reserve(&self, peer: Peer, user: HostUser) -> Result<ConnId, TryReserveError> {
+    pub(crate) fn reserve(&self, peer: Peer, user: HostUser) -> Result<ConnId> {
         let mut places = self.lock();
         let index = match places.free.pop() {
             Some(index) => index,
@@ -255,13 +259,12 @@ impl Places {
         &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
     }
 
-    fn take_fresh(&mut self) -> Result<u32, TryReserveError> {
+    fn take_fresh(&mut self) -> Result<u32> {
         if self.fresh == INDEX_COUNT {
-            // More than 16 million connections on one worker: refused like any other want of memory.
-            sys::reserve(&mut Vec::new(), usize::MAX)?;
+            return Err(Error::new(Status::Memory, "a worker has all the connections that it can tell apart"));
         }
         if self.fresh as usize == self.chunks.len() * CHUNK {
-            sys::reserve(&mut Vec::new(), 0)?;
+            fault::check(Call::Memory).map_err(|_| Status::Memory)?;
             self.chunks.try_reserve(1)?;
             let all = (self.chunks.len() + 1) * CHUNK;
             self.free.try_reserve(all - self.free.len())?;
@@ -304,7 +307,7 @@ impl SlotCache {
     }
 
     /// Makes the slot at `index` known. To be called for each connection that the worker takes on.
-    pub(crate) fn know(&mut self, table: &SlotTable, index: u32) -> Result<(), TryReserveError> {
+    pub(crate) fn know(&mut self, table: &SlotTable, index: u32) -> Result<()> {
         while self.chunks.len() <= index as usize / CHUNK {
             self.chunks.try_reserve(1)?;
             let chunk = table.chunk(self.chunks.len()).expect("the index was given out by the table");

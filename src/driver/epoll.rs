@@ -61,13 +61,24 @@ pub(crate) struct Epoll {
 struct Entry {
     socket: Option<OwnedFd>,
     generation: u32,
-    /// What epoll watches for. None: it does not have the socket; also when the connection is broken in both
-    /// directions and nobody reads from it at present, because it would be reported for ever.
-    watched: Option<u8>,
+    watched: Watched,
     reading: bool,
     /// The system took less than all: there is no point in trying before it says that there is room.
     blocked: bool,
     outbox: Option<Box<Outbox>>,
+}
+
+/// Whether epoll has a socket, and for what it watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watched {
+    /// Not yet.
+    #[default]
+    Not,
+    /// For these events; for none, it still reports a connection that breaks.
+    For(u8),
+    /// Not any more: the connection is broken in both directions and nobody reads from it at present, so that it
+    /// would be reported for ever.
+    Broken,
 }
 
 /// What an event of epoll is about. Connections keep their own number; others use the worker number that no
@@ -110,7 +121,7 @@ impl Driver for Epoll {
     fn open(config: Config) -> io::Result<Self> {
         fault::check(Call::EpollCreate1)?;
         // SAFETY: the call takes a number and gives a descriptor that is ours alone.
-        let epoll = sys::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        let epoll = unsafe { sys::owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }?;
         let waker = Arc::new(Waker::new()?);
         let timer = if config.own_loop { Some(open_timer()?) } else { None };
         let driver = Self {
@@ -218,7 +229,7 @@ impl Driver for Epoll {
     fn close(&mut self, conn: ConnId) {
         let Some(entry) = find(&mut self.entries, conn) else { return };
         let Entry { socket, outbox, watched, .. } = std::mem::take(entry);
-        if let (Some(socket), Some(_)) = (socket, watched) {
+        if let (Some(socket), Watched::For(_)) = (socket, watched) {
             // Closing alone would leave it watched if a fork has made a copy of the descriptor, and epoll would
             // report it for ever.
             let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_fd(), 0, Token::Conn(conn));
@@ -228,9 +239,7 @@ impl Driver for Epoll {
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
-        while let Some(conn) = self.unwatched.pop() {
-            self.watch(conn);
-        }
+        self.watch_all();
         let timeout = if self.done.is_empty() && self.fresh.is_empty() { timeout } else { 0 };
         self.cursor = 0;
         self.accepted = 0;
@@ -273,7 +282,7 @@ impl Driver for Epoll {
                     Step::Next
                 }
                 Token::Timer => {
-                    self.arm(None);
+                    self.set_timer(None);
                     Step::Next
                 }
                 Token::Listener(listener) => self.accept(listener),
@@ -296,6 +305,24 @@ impl Driver for Epoll {
     }
 
     fn arm(&mut self, timeout_ms: Option<u64>) {
+        self.watch_all();
+        let has_more = !self.done.is_empty() || !self.fresh.is_empty();
+        self.set_timer(if has_more { Some(0) } else { timeout_ms });
+    }
+}
+
+/// What comes of one step with a ready descriptor.
+enum Step {
+    Stay,
+    Next,
+    Tell(Event<'static>),
+    TellLast(Event<'static>),
+    Received(ConnId, usize),
+}
+
+impl Epoll {
+    /// Makes the timer go off after a time; None: switches it off.
+    fn set_timer(&mut self, timeout_ms: Option<u64>) {
         let Some(timer) = self.timer.as_ref().filter(|_| self.is_armed || timeout_ms.is_some()) else { return };
         self.is_armed = timeout_ms.is_some();
         // A time of zero would switch it off.
@@ -311,18 +338,14 @@ impl Driver for Epoll {
         // SAFETY: the struct is readable and the descriptor a timer.
         unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
     }
-}
 
-/// What comes of one step with a ready descriptor.
-enum Step {
-    Stay,
-    Next,
-    Tell(Event<'static>),
-    TellLast(Event<'static>),
-    Received(ConnId, usize),
-}
+    /// Watches the new connections that were read from without that.
+    fn watch_all(&mut self) {
+        while let Some(conn) = self.unwatched.pop() {
+            self.watch(conn);
+        }
+    }
 
-impl Epoll {
     fn told(&self, conn: ConnId, count: usize) -> Event<'_> {
         // SAFETY: the system has just written `count` bytes there, and writes no more before the next call.
         let data = unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), count) };
@@ -350,12 +373,12 @@ impl Epoll {
         let Some(entry) = find(&mut self.entries, conn) else { return };
         let wanted = if entry.reading { IN } else { 0 } | if entry.blocked { OUT } else { 0 };
         // Both are in the lowest bits: an entry has no more room than it needs.
-        let narrow = Some((wanted & 0xff) as u8);
+        let narrow = Watched::For((wanted & 0xff) as u8);
         let operation = match entry.watched {
             same if same == narrow => return,
-            Some(_) => libc::EPOLL_CTL_MOD,
-            None if wanted == 0 => return,
-            None => libc::EPOLL_CTL_ADD,
+            Watched::Broken if wanted == 0 => return,
+            Watched::For(_) => libc::EPOLL_CTL_MOD,
+            Watched::Not | Watched::Broken => libc::EPOLL_CTL_ADD,
         };
         entry.watched = narrow;
         let Some(socket) = entry.socket.as_ref().map(AsRawFd::as_raw_fd) else { return };
@@ -417,7 +440,7 @@ impl Epoll {
             Ok(Some(error)) | Err(error) => return Step::TellLast(Event::Failed { conn, error }),
         }
         // Ended on both sides. It comes back into epoll when the worker reads again.
-        entry.watched = None;
+        entry.watched = Watched::Broken;
         // SAFETY: the entry keeps the socket open meanwhile.
         let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
         let _ = self.control(libc::EPOLL_CTL_DEL, socket, 0, Token::Conn(conn));
@@ -432,7 +455,7 @@ fn find(entries: &mut Chunks<Entry>, conn: ConnId) -> Option<&mut Entry> {
 fn open_timer() -> io::Result<OwnedFd> {
     fault::check(Call::Timerfd)?;
     // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
-    sys::owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })
+    unsafe { sys::owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)) }
 }
 
 /// Sends as much as the system takes. None: nothing at all; the entry is blocked and keeps its outbox.
@@ -441,8 +464,7 @@ fn write(entry: &mut Entry, conn: ConnId) -> Option<Event<'static>> {
     let outbox = entry.outbox.take()?;
     let result = socket::send(socket, &outbox);
     match &result {
-        // Out of buffers is out of room for now, too.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS) => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             entry.blocked = true;
             entry.outbox = Some(outbox);
             return None;

@@ -110,6 +110,7 @@ pub(crate) trait Driver: Sized + Send {
     /// What has happened, one after the other, until there is nothing more.
     fn next(&mut self) -> Option<Event<'_>>;
 
-    /// With [`Config::own_loop`]: makes the descriptor readable after `timeout_ms` (None: never).
+    /// With [`Config::own_loop`], at the end of a turn: gets ready for the program to wait on the descriptor, which
+    /// becomes readable when something happens, or after `timeout_ms` (None: never).
     fn arm(&mut self, timeout_ms: Option<u64>);
 }

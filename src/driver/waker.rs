@@ -15,7 +15,7 @@ impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         fault::check(Call::Eventfd)?;
         // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
-        let descriptor = sys::owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let descriptor = unsafe { sys::owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
         Ok(Self { descriptor })
     }
 
@@ -35,7 +35,7 @@ impl Waker {
 
     /// Waits until it is readable, however many signal handlers run meanwhile.
     pub(crate) fn wait(&self) -> io::Result<()> {
-        sys::poll([(self.descriptor.as_raw_fd(), libc::POLLIN)], -1).map(drop)
+        sys::poll([(self.descriptor.as_raw_fd(), libc::POLLIN)], None).map(drop)
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn it_wakes_until_it_is_drained() {
         let waker = Waker::new().unwrap();
-        let readable = || sys::poll([(waker.descriptor.as_raw_fd(), libc::POLLIN)], 0).unwrap()[0];
+        let readable = || sys::poll([(waker.descriptor.as_raw_fd(), libc::POLLIN)], Some(0)).unwrap()[0];
         assert!(!readable());
         waker.wake();
         waker.wake();

@@ -17,7 +17,7 @@ use crate::sys::{self, Finalizer, HostUser, LentBytes};
 
 /// Sends a copy of `bytes`.
 pub fn send(id: ConnId, bytes: &[u8]) -> Result<()> {
-    if let Some(result) = here(id, |roster| roster.send(id, bytes)) {
+    if let Some(result) = here_in_order(id, |roster| roster.send(id, bytes)) {
         return result;
     }
     let remote = Remote::find(id)?;
@@ -35,7 +35,7 @@ pub fn send(id: ConnId, bytes: &[u8]) -> Result<()> {
 /// Sends bytes without a copy. On an error they are given back without a call of their finalizer.
 pub fn send_lent(id: ConnId, lent: LentBytes) -> Result<()> {
     let mut lent = Some(lent);
-    let result = match here(id, |roster| roster.send_lent(id, &mut lent)) {
+    let result = match here_in_order(id, |roster| roster.send_lent(id, &mut lent)) {
         Some(result) => result,
         None => post_lent(id, &mut lent),
     };
@@ -79,7 +79,7 @@ pub fn close(id: ConnId) -> Result<()> {
         Raised::Stale => Err(Status::Stale.into()),
         Raised::Already => Ok(()),
         Raised::Now => remote.post(Command::Close { conn: id }).map_err(|(error, _)| {
-            remote.slot.lower(CLOSE_POSTED);
+            remote.slot.lower(id, CLOSE_POSTED);
             error
         }),
     }
@@ -146,6 +146,12 @@ fn here<R>(id: ConnId, body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
     roster::with(|roster| roster.knows(id).then(|| body(roster))).flatten()
 }
 
+/// As [`here`], for bytes: while bytes of other threads are in the mailbox, ours go there, too, behind them.
+#[inline]
+fn here_in_order<R>(id: ConnId, body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
+    roster::with(|roster| (roster.knows(id) && !roster.has_inflight(id)).then(|| body(roster))).flatten()
+}
+
 /// A connection of another thread's worker.
 struct Remote {
     id: ConnId,
@@ -198,7 +204,7 @@ impl Remote {
     /// Asks for `on_writable`. One request for a connection is under way at a time.
     fn wait(&self) {
         if self.slot.raise(self.id, WAIT_POSTED) == Raised::Now && self.post(Command::Wait { conn: self.id }).is_err() {
-            self.slot.lower(WAIT_POSTED);
+            self.slot.lower(self.id, WAIT_POSTED);
         }
     }
 }

@@ -158,15 +158,16 @@ impl Context {
 
     fn send_posted(&self, id: ConnId, bytes: &[u8], lent: &mut Option<LentBytes>, cost: usize) {
         roster::with(|roster| {
-            roster.landed(id, cost);
-            if roster.conn(id).is_some_and(|conn| conn.phase == Phase::Open) {
+            if roster.conn(id).is_some_and(|conn| conn.phase <= Phase::Draining) {
                 roster.send_counted(id, bytes, lent, cost);
             } else {
                 // It was accepted, but the connection was over first.
                 let length = lent.as_ref().map_or(bytes.len(), |lent| lent.as_slice().len());
                 self.server.budget.give(cost as u64);
-                self.me.counters.bytes_cut.add(length as u64);
+                roster.count_cut(id, length);
             }
+            // Only now: at no moment they are counted nowhere.
+            roster.landed(id, cost);
         });
     }
 
@@ -178,9 +179,9 @@ impl Context {
             self.server.handler.on_close(id, farewell.reason, farewell.user);
         }
         // The handle is stale before the program gets back what it lent, and before the close is counted.
-        roster::with(|roster| roster.release(id));
+        let finalizer = roster::with(|roster| roster.release(id));
         self.me.counters.closed.add(u64::from(farewell.is_owed));
-        drop(farewell.leftovers);
+        drop((finalizer, farewell.outboxes));
     }
 
     /// A connection that the driver does not have, and never will. If the program has the handle already, the
@@ -213,7 +214,7 @@ impl Context {
             roster.conn(id).is_some_and(|conn| conn.phase == Phase::Closed)
         });
         if is_closed == Some(true) {
-            roster::with(|roster| roster.release(id));
+            drop(roster::with(|roster| roster.release(id)));
         }
     }
 }

@@ -94,6 +94,11 @@ impl Mailbox {
 
     /// Posts a request. On an error the command comes back with it.
     pub(crate) fn post(&self, command: Command) -> Result<(), (Error, Command)> {
+        self.post_after(command, || {})
+    }
+
+    /// Posts a request; once it is sure that it can be posted, and before the worker can see it, `first` is done.
+    pub(crate) fn post_after(&self, command: Command, first: impl FnOnce()) -> Result<(), (Error, Command)> {
         let is_bounded = !matches!(command, Command::Close { .. } | Command::Wait { .. } | Command::Adopt { .. });
         let mut queue = self.lock();
         if queue.closed {
@@ -105,6 +110,7 @@ impl Mailbox {
         if fault::check(Call::Memory).is_err() || queue.commands.try_reserve(1).is_err() {
             return Err((Status::Memory.into(), command));
         }
+        first();
         let was_empty = queue.commands.is_empty();
         queue.commands.push_back(command);
         self.has_mail.store(true, Ordering::Release);

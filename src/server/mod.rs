@@ -17,7 +17,7 @@ mod shared;
 mod start;
 mod worker;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
@@ -26,7 +26,7 @@ use self::shared::{ServerShared, Team};
 use self::worker::{Turned, Worker};
 use crate::conn::handle::ConnId;
 use crate::driver::Epoll;
-use crate::net::{Peer, connected_stream};
+use crate::net::{Peer, peer_of_stream};
 use crate::options::{Greet, Limits};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser, StopSignals};
@@ -135,17 +135,22 @@ pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
     };
     let signals = StopSignals::block().map_err(|error| Error::system("signalfd", &error))?;
     let server = find(start(options, Box::new(Silent))?)?;
+    let result = serve_until_signalled(&server, &signals);
+    free(server.id());
+    result
+}
+
+fn serve_until_signalled(server: &Server, signals: &StopSignals) -> Result<()> {
     let mut drain_ms = None;
     while !server.shared.has_ended() {
         let wanted = [signals.as_raw_fd(), server.shared.ended.as_fd().as_raw_fd()].map(|fd| (fd, libc::POLLIN));
-        let [is_signalled, _] = sys::poll(wanted, -1).map_err(|error| Error::system("poll", &error))?;
+        let [is_signalled, _] = sys::poll(wanted, None).map_err(|error| Error::system("poll", &error))?;
         if is_signalled && signals.take() {
             server.stop(drain_ms);
             // A second signal does not wait.
             drain_ms = Some(0);
         }
     }
-    free(server.id());
     Ok(())
 }
 
@@ -168,7 +173,7 @@ impl Server {
             Some(own_loop) => {
                 let mut worker = own_loop.worker.lock().unwrap_or_else(PoisonError::into_inner);
                 while worker.turn(None) == Turned::GoesOn {}
-                Ok(())
+                if sys::forked() { Err(Status::Forked.into()) } else { Ok(()) }
             }
             None => self.shared.ended.wait().map_err(|error| Error::system("poll", &error)),
         }
@@ -189,43 +194,43 @@ impl Server {
         stats
     }
 
-    /// Takes a connected socket of the program's on.
-    pub fn adopt(&self, fd: RawFd) -> Result<ConnId> {
-        let (socket, peer) = connected_stream(fd)?;
-        if self.shared.stop_at_ms().is_some() {
-            return Err(Status::Stopped.into());
+    /// Takes a connected socket of the program's on. `announce` gets the handle before any callback does. On an
+    /// error the socket comes back.
+    pub fn adopt(&self, socket: OwnedFd, announce: impl FnOnce(ConnId)) -> Result<(), (Error, OwnedFd)> {
+        let checked = peer_of_stream(socket.as_fd()).and_then(|peer| {
+            if self.shared.stop_at_ms().is_some() {
+                Err(Status::Stopped.into())
+            } else if self.shared.admit() {
+                Ok(peer)
+            } else {
+                Err(Error::new(Status::Again, "connections_max is reached"))
+            }
+        });
+        match checked {
+            Ok(peer) => self.hand_over(socket, peer, announce).inspect_err(|_| self.shared.dismiss()),
+            Err(error) => Err((error, socket)),
         }
-        if !self.shared.admit() {
-            return Err(Error::new(Status::Again, "connections_max is reached"));
-        }
-        let result = self.hand_over(socket, peer);
-        if result.is_err() {
-            self.shared.dismiss();
-        }
-        result
     }
 
-    fn hand_over(&self, given: BorrowedFd<'_>, peer: Peer) -> Result<ConnId> {
-        let socket = socket2::SockRef::from(&given);
-        let system = |error| Error::system("adopt", &error);
-        let target = self.team.iter().min_by_key(|worker| worker.slots.taken()).ok_or(Status::Stopped)?;
-        let conn = target.slots.reserve(peer, self.shared.user())?;
-        let prepared = socket.set_cloexec(true).and_then(|()| socket.set_nonblocking(true)).map_err(system);
-        if peer != Peer::UNNAMED {
-            // Like the connections that are accepted. It may not be TCP, whatever its family.
-            let _ = socket.set_tcp_nodelay(true);
-        }
-        let posted = prepared.and_then(|()| {
-            let command = Command::Adopt { conn, socket: sys::take(given), announced: true };
-            target.mailbox.post(command).map_err(|(error, command)| {
-                if let Command::Adopt { socket, .. } = command {
-                    // It stays the program's.
-                    let _ = socket.into_raw_fd();
-                }
-                if error.status == Status::Stale { Status::Stopped.into() } else { error }
-            })
-        });
-        posted.map(|()| conn).inspect_err(|_| target.slots.release(conn))
+    fn hand_over(&self, socket: OwnedFd, peer: Peer, announce: impl FnOnce(ConnId)) -> Result<(), (Error, OwnedFd)> {
+        let Some(target) = self.team.iter().min_by_key(|worker| worker.slots.taken()) else {
+            return Err((Status::Stopped.into(), socket));
+        };
+        let conn = match target.slots.reserve(peer, self.shared.user()) {
+            Ok(conn) => conn,
+            Err(error) => return Err((error, socket)),
+        };
+        let posted = match prepare_adopted(&socket, peer) {
+            Ok(()) => {
+                let command = Command::Adopt { conn, socket, announced: true };
+                target.mailbox.post_after(command, || announce(conn)).map_err(|(error, command)| {
+                    let Command::Adopt { socket, .. } = command else { unreachable!("it was an adoption") };
+                    (if error.status == Status::Stale { Status::Stopped.into() } else { error }, socket)
+                })
+            }
+            Err(error) => Err((Error::system("adopt", &error), socket)),
+        };
+        posted.inspect_err(|_| target.slots.release(conn))
     }
 
     /// The descriptor to wait on, when the program's loop is the worker.
@@ -275,4 +280,16 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Makes a socket of the program's like those that are accepted.
+fn prepare_adopted(socket: &OwnedFd, peer: Peer) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    socket.set_cloexec(true)?;
+    socket.set_nonblocking(true)?;
+    if peer != Peer::UNNAMED {
+        // It may not be TCP, whatever its family.
+        let _ = socket.set_tcp_nodelay(true);
+    }
+    Ok(())
 }

@@ -54,9 +54,12 @@ pub(super) enum Due {
 
 /// How long a peer that has sent what nobody read may take to end its side.
 const LINGER_MS: u64 = 1_000;
+/// A worker's connections, and what is queued for them.
 pub(crate) struct Roster {
     pub(super) me: Arc<WorkerShared>,
     pub(super) server: Arc<ServerShared>,
+    /// When the turn's wait was over. What is due by then is due; bytes that come while a callback of this turn
+    /// takes long will be seen in the next turn, and a connection is not called idle before that.
     pub(super) now_ms: u64,
     pub(super) wheel: Wheel<Due>,
     /// Connections with something to send.
@@ -83,8 +86,8 @@ pub(super) struct Farewell {
     pub(super) user: HostUser,
     /// The program knows the connection and is owed an `on_close`.
     pub(super) is_owed: bool,
-    /// To be dropped when `on_close` has returned, with nothing borrowed.
-    pub(super) leftovers: (Finalizer, [Option<Box<Outbox>>; 2]),
+    /// To be dropped with nothing borrowed.
+    pub(super) outboxes: [Option<Box<Outbox>>; 2],
 }
 
 /// What comes of an outbox that the driver has given back.
@@ -143,7 +146,7 @@ impl Roster {
         self.unsettled.try_reserve(all.saturating_sub(self.unsettled.len()))?;
         self.starved.try_reserve(all.saturating_sub(self.starved.len()))?;
         self.slots.know(&self.me.slots, id.index())?;
-        let (generation, active_ms) = (id.generation(), self.now_short_ms());
+        let (generation, active_ms) = (id.generation(), sys::now_ms());
         *self.conns.grow_to(id.index())? = Conn { generation, phase: Phase::Open, active_ms, ..Conn::default() };
         self.count += 1;
         Ok(())
@@ -181,8 +184,11 @@ impl Roster {
 
     /// Closes at the next chance, whatever is queued.
     pub(super) fn doom(&mut self, id: ConnId, reason: Status) {
+        if self.conn(id).is_none_or(|conn| conn.phase >= Phase::Doomed) {
+            return;
+        }
         let queued = self.slots.slot(id.index()).queued();
-        let Some(conn) = self.conn(id).filter(|conn| conn.phase < Phase::Doomed) else { return };
+        let Some(conn) = self.conn(id) else { return };
         // A close that had everything out keeps its good reason.
         if conn.phase == Phase::Open || (conn.phase == Phase::Draining && queued > 0 && conn.reason != Status::Stopped)
         {
@@ -205,45 +211,64 @@ impl Roster {
 
     /// The connection is over: takes it apart. The handle stays good for questions until [`Roster::release`].
     pub(super) fn bury(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> Option<Farewell> {
+        self.conn(id)?.phase = Phase::Closed;
         let user = self.user(id);
         let conn = self.conn(id)?;
-        conn.phase = Phase::Closed;
         let reason = conn.reason;
         let is_owed = conn.flags.set(Flags::ANNOUNCED, false);
         let timer = conn.timer.take();
-        let finalizer = std::mem::replace(&mut conn.finalizer, Finalizer::NONE);
         let outboxes = [from_driver, conn.outbox.take()];
         self.slots.slot(id.index()).raise(id, CLOSING);
         if let Some(timer) = timer {
             self.wheel.cancel(timer);
         }
-        let cut: usize = outboxes.iter().flatten().map(|outbox| self.cut(id, outbox)).sum();
-        self.me.counters.connections_cut.add(u64::from(cut > 0));
-        Some(Farewell { reason, user, is_owed, leftovers: (finalizer, outboxes) })
+        for outbox in outboxes.iter().flatten() {
+            self.cut(id, outbox);
+        }
+        Some(Farewell { reason, user, is_owed, outboxes })
     }
 
-    /// Counts an outbox as cut off; says how many bytes it has.
-    pub(super) fn cut(&mut self, id: ConnId, outbox: &Outbox) -> usize {
-        self.me.counters.bytes_cut.add(outbox.bytes() as u64);
+    /// An outbox will never be sent.
+    pub(super) fn cut(&mut self, id: ConnId, outbox: &Outbox) {
         self.unqueue(id, outbox.bytes(), outbox.cost());
-        outbox.bytes()
+        self.count_cut(id, outbox.bytes());
     }
 
-    /// Takes the place back: the handle is stale from here on.
-    pub(super) fn release(&mut self, id: ConnId) {
-        let Some(conn) = self.conn(id) else { return };
+    /// Counts bytes that were accepted and will never be sent, and the connection, once.
+    pub(super) fn count_cut(&mut self, id: ConnId, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.me.counters.bytes_cut.add(bytes as u64);
+        if self.conn(id).is_none_or(|conn| !conn.flags.set(Flags::CUT, true)) {
+            self.me.counters.connections_cut.add(1);
+        }
+    }
+
+    /// Takes the place back: the handle is stale from here on. What gives the user data back is to be dropped with
+    /// nothing borrowed.
+    pub(super) fn release(&mut self, id: ConnId) -> Finalizer {
+        let Some(conn) = self.conn(id) else { return Finalizer::NONE };
         conn.phase = Phase::Vacant;
+        let finalizer = std::mem::replace(&mut conn.finalizer, Finalizer::NONE);
         self.count -= 1;
         self.me.slots.release(id);
         self.server.dismiss();
+        finalizer
     }
 
     // ---- Time
 
-    /// The lower 32 bits of the clock: enough to tell how long something has been quiet.
-    #[allow(clippy::cast_possible_truncation)]
-    pub(super) fn now_short_ms(&self) -> u32 {
-        self.now_ms as u32
+    /// Notes that bytes came or went. Only where idle connections are closed: then the time has to be that of the
+    /// moment, because a callback of this turn may have taken longer than a connection may be idle.
+    #[inline]
+    pub(super) fn touch(&mut self, id: ConnId) {
+        if self.server.limits.idle_ms > 0 {
+            let now_ms = sys::now_ms();
+            if let Some(conn) = self.conn(id) {
+                conn.active_ms = now_ms;
+            }
+        }
     }
 
     /// Replaces the connection's deadline. None: it has none.
@@ -252,11 +277,19 @@ impl Roster {
             self.wheel.cancel(before);
         }
         let Some(after_ms) = after_ms else { return Ok(()) };
-        let key = self.wheel.start(self.now_ms + after_ms, Due::Conn(id))?;
+        // Not the time of the turn: a callback of this turn may have taken long.
+        let key = self.wheel.start(sys::now_ms() + after_ms, Due::Conn(id))?;
         if let Some(conn) = self.conn(id) {
             conn.timer = Some(key);
         }
         Ok(())
+    }
+
+    /// All is out, and nothing is left unread: it can be closed.
+    pub(super) fn finished(&mut self, id: ConnId) {
+        if let Some(conn) = self.conn(id) {
+            conn.phase = Phase::Doomed;
+        }
     }
 
     pub(super) fn linger(&mut self, id: ConnId) {
@@ -271,15 +304,15 @@ impl Roster {
 
     /// The connection's deadline has come.
     pub(super) fn deadline(&mut self, id: ConnId) {
-        let idle_ms = self.server.limits.idle_ms;
-        let now_ms = self.now_short_ms();
+        let idle_ms = u64::from(self.server.limits.idle_ms);
+        let now_ms = self.now_ms;
         let Some(conn) = self.conn(id) else { return };
         conn.timer = None;
-        // The lower 32 bits of the clock: the difference is right as long as it is less than 49 days.
-        let quiet_ms = now_ms.wrapping_sub(conn.active_ms);
+        // What came in this turn may be later than the turn.
+        let quiet_ms = now_ms.saturating_sub(conn.active_ms);
         if conn.phase == Phase::Open && quiet_ms < idle_ms {
             // Traffic does not touch the wheel; the deadline moves when it comes.
-            if self.set_deadline(id, Some(u64::from(idle_ms - quiet_ms))).is_ok() {
+            if self.set_deadline(id, Some(idle_ms - quiet_ms)).is_ok() {
                 return;
             }
         }
@@ -291,10 +324,9 @@ impl Roster {
     /// Bytes came. Some: they are a message for the program.
     #[inline]
     pub(super) fn received(&mut self, id: ConnId, length: usize) -> Option<HostUser> {
-        let now_ms = self.now_short_ms();
         self.me.counters.bytes_in.add(length as u64);
+        self.touch(id);
         let conn = self.conn(id)?;
-        conn.active_ms = now_ms;
         if conn.phase != Phase::Open {
             return None;
         }
@@ -323,9 +355,10 @@ impl Roster {
         }
     }
 
-    /// Replaces the user data; the finalizer of what was there before comes back.
+    /// Replaces the user data; the finalizer of what was there before comes back. (The new one, if the connection is
+    /// gone.)
     pub(super) fn set_user(&mut self, id: ConnId, user: HostUser, finalizer: Finalizer) -> Finalizer {
-        let Some(conn) = self.conn(id).filter(|conn| conn.phase < Phase::Closed) else { return finalizer };
+        let Some(conn) = self.conn(id) else { return finalizer };
         let before = std::mem::replace(&mut conn.finalizer, finalizer);
         self.slots.slot(id.index()).set_user(user);
         before
@@ -342,11 +375,14 @@ impl Roster {
         }
     }
 
-    /// Another thread's bytes are out of its mailbox.
+    /// Another thread's bytes are out of the mailbox; a closing connection has waited for them.
     pub(super) fn landed(&mut self, id: ConnId, cost: usize) {
         match self.slots.get(id.index()) {
             Some(slot) => slot.land(cost),
             None => self.me.slots.land(id, cost),
+        }
+        if self.conn(id).is_some_and(|conn| conn.phase == Phase::Draining) {
+            self.unsettle(id);
         }
     }
 

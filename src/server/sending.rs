@@ -7,7 +7,7 @@ use crate::conn::outbox::{LENT_OVERHEAD_BYTES, Outbox};
 use crate::conn::slot::WAIT_POSTED;
 use crate::conn::{Flags, Phase};
 use crate::status::{Error, Result, Status};
-use crate::sys::LentBytes;
+use crate::sys::{self, LentBytes};
 
 /// How often those are looked after who wait for room in the limit for all connections.
 const STARVED_MS: u64 = 10;
@@ -47,10 +47,15 @@ impl Roster {
         let pushed = if lent.is_some() { outbox.push_lent(lent) } else { outbox.push(bytes) };
         if self.pushed(id, length, cost, pushed.map_err(Error::from)).is_err() {
             // It was accepted: what cannot be kept breaks the promise of order, so the connection is over.
-            self.me.counters.bytes_cut.add(length as u64);
-            self.me.counters.connections_cut.add(1);
+            self.count_cut(id, length);
             self.doom(id, Status::Memory);
         }
+    }
+
+    /// Whether bytes of other threads for it are in the mailbox.
+    #[inline]
+    pub(super) fn has_inflight(&self, id: ConnId) -> bool {
+        self.slots.slot(id.index()).inflight() > 0
     }
 
     /// Counts what is to be queued against every limit, or refuses it.
@@ -128,12 +133,11 @@ impl Roster {
     /// The driver has handed `sent` bytes of an outbox to the system, which freed `freed` in the limits.
     pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: usize, freed: usize) -> AfterSent {
         let mut after = AfterSent::default();
-        let now_ms = self.now_short_ms();
+        self.touch(id);
         self.me.counters.bytes_out.add(sent as u64);
         self.unqueue(id, sent, freed);
         let Some(conn) = self.conns.get_mut(id.index()) else { return after };
         conn.flags.set(Flags::IN_FLIGHT, false);
-        conn.active_ms = now_ms;
         // What was queued meanwhile goes behind what is left.
         let later = conn.outbox.take();
         if outbox.is_empty() {
@@ -190,7 +194,7 @@ impl Roster {
     fn watch_starved(&mut self) {
         if !self.starved_timer && !self.starved.is_empty() {
             // Without memory for the timer the next one who waits starts it.
-            self.starved_timer = self.wheel.start(self.now_ms + STARVED_MS, Due::Starved).is_ok();
+            self.starved_timer = self.wheel.start(sys::now_ms() + STARVED_MS, Due::Starved).is_ok();
         }
     }
 
@@ -237,9 +241,10 @@ impl Roster {
 
     /// Another thread's send was refused.
     pub(super) fn wait_posted(&mut self, id: ConnId) -> bool {
-        self.slots.slot(id.index()).lower(WAIT_POSTED);
         let Some(conn) = self.conn(id) else { return false };
         conn.flags.set(Flags::WAITING, true);
+        self.slots.slot(id.index()).lower(id, WAIT_POSTED);
+        self.unsettle(id);
         self.is_writable(id)
     }
 }

@@ -10,8 +10,7 @@ use crate::conn::slot::SlotTable;
 use crate::driver::Waker;
 use crate::metrics::Counters;
 use crate::options::{Greet, Limits};
-use crate::sys;
-use crate::sys::HostUser;
+use crate::sys::{self, HostUser};
 
 /// What a server is, for its workers.
 pub(crate) struct ServerShared {

@@ -1,5 +1,5 @@
 //! A worker: one thread, one driver, its share of the connections. One turn of it is the whole engine:
-//! wait, handle what happened, carry out what other threads asked for, look at the clock, send.
+//! wait, carry out what other threads asked for, handle what happened, look at the clock, send.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,6 +36,8 @@ pub(crate) struct Worker<D: Driver> {
     roster: Option<Box<Roster>>,
     has_stopped: bool,
     has_ended: bool,
+    /// Panics in a row outside of any event.
+    panics: u32,
 }
 
 /// Whether a worker goes on.
@@ -71,6 +73,7 @@ impl<D: Driver> Worker<D> {
             roster: Some(roster),
             has_stopped: false,
             has_ended: false,
+            panics: 0,
         })
     }
 
@@ -97,24 +100,51 @@ impl<D: Driver> Worker<D> {
     pub(super) fn run(mut self) {
         let _inside = Inside::enter();
         let before = roster::enter(self.roster.take());
-        while self.turn_here(None) == Turned::GoesOn {}
+        while self.turn_caught(None) == Turned::GoesOn {}
         self.roster = roster::enter(before);
         if sys::forked() {
-            // Dropping it would take what is the parent's: the file of a socket, for one.
-            std::mem::forget(self);
+            // A callback returned in a child. There is nothing it could return to; and the host's exit handlers, and
+            // its buffers, are the parent's.
+            sys::exit_child();
         }
     }
 
-    /// One turn on the caller's thread, or several if they do not have to wait.
+    /// One turn on the caller's thread.
     pub(super) fn turn(&mut self, timeout_ms: Option<u64>) -> Turned {
         let _inside = Inside::enter();
         let before = roster::enter(self.roster.take());
-        let turned = self.turn_here(timeout_ms);
+        let turned = self.turn_caught(timeout_ms);
         if turned == Turned::GoesOn {
             self.driver.arm(roster::with(|roster| roster.timeout_ms()).flatten());
         }
         self.roster = roster::enter(before);
         turned
+    }
+
+    /// Catches the panics that no connection is to blame for.
+    fn turn_caught(&mut self, timeout_ms: Option<u64>) -> Turned {
+        match catch_unwind(AssertUnwindSafe(|| self.turn_here(timeout_ms))) {
+            Ok(turned) => {
+                self.panics = 0;
+                turned
+            }
+            Err(_) => self.recover(),
+        }
+    }
+
+    /// The first time the next turn may be well. The second time in a row every connection is given up; the third
+    /// time the worker, so that those who wait for the end of the server do not wait for ever.
+    fn recover(&mut self) -> Turned {
+        self.context.caught_panic(None);
+        self.panics += 1;
+        if self.panics == 2 {
+            self.context.server.stop(0);
+        }
+        if self.panics < 3 {
+            return Turned::GoesOn;
+        }
+        self.end();
+        Turned::Ended
     }
 
     fn turn_here(&mut self, timeout_ms: Option<u64>) -> Turned {
@@ -133,14 +163,14 @@ impl<D: Driver> Worker<D> {
         self.carry_out_commands();
         self.handle_events();
         self.look_at_clock();
+        self.flush();
+        self.handle_events();
+        self.heed_stop();
         if sys::forked() {
             // A callback has forked, and this is the child: everything here is shared with the parent.
             self.has_ended = true;
             return Turned::Ended;
         }
-        self.flush();
-        self.handle_events();
-        self.heed_stop();
         if self.has_stopped && roster::with(|roster| roster.count) == Some(0) {
             self.end();
             return Turned::Ended;
@@ -241,10 +271,8 @@ impl<D: Driver> Worker<D> {
     fn rest(&mut self, listener: usize) {
         self.unlisten(listener);
         self.context.me.counters.rests.add(1);
-        roster::with(|roster| {
-            let again_ms = roster.now_ms + REST_MS;
-            roster.wheel.start(again_ms, Due::Listener(listener)).map(drop)
-        });
+        // Without memory for the timer the listener stays off: there is nothing to accept with, either.
+        roster::with(|roster| roster.wheel.start(sys::now_ms() + REST_MS, Due::Listener(listener)).map(drop));
     }
 
     fn unlisten(&mut self, listener: usize) {
@@ -311,6 +339,9 @@ impl<D: Driver> Worker<D> {
 
     /// Hands every outbox that was filled in this turn to the driver.
     fn flush(&mut self) {
+        if sys::forked() {
+            return;
+        }
         let mut batch = std::mem::take(&mut self.batch);
         roster::with(|roster| std::mem::swap(&mut roster.dirty, &mut batch));
         for id in batch.drain(..) {
@@ -331,6 +362,9 @@ impl<D: Driver> Worker<D> {
     /// Begins to stop when the server is told to, and cuts off what is left when the time for it has passed.
     fn heed_stop(&mut self) {
         let Some(stop_at_ms) = self.context.server.stop_at_ms() else { return };
+        if sys::forked() {
+            return;
+        }
         if !self.has_stopped {
             // What a thread asked for before it stopped the server is done before the stop.
             self.carry_out_commands();
@@ -341,8 +375,12 @@ impl<D: Driver> Worker<D> {
             self.listeners.clear();
             roster::with(|roster| roster.each(|roster, id| roster.close(id, Status::Stopped)));
             self.settle();
-            self.flush();
             self.handle_events();
+            // Each pass hands something to the system, or leaves an outbox with the driver, which waits for room.
+            while roster::with(|roster| !roster.dirty.is_empty()) == Some(true) && !sys::forked() {
+                self.flush();
+                self.handle_events();
+            }
         }
         if sys::now_ms() >= stop_at_ms {
             roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::Stopped)));
@@ -391,14 +429,21 @@ impl<D: Driver> Drop for Worker<D> {
 fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
     let Some(conn) = roster.conn(id) else { return };
     conn.flags.set(Flags::UNSETTLED, false);
+    let is_ended = conn.flags.has(Flags::ENDED);
     if conn.phase == Phase::Draining && conn.outbox.is_none() && !conn.flags.has(Flags::IN_FLIGHT) {
-        if !conn.flags.has(Flags::ENDED) && driver.unread(id) {
-            driver.finish(id);
-            return roster.linger(id);
+        if roster.has_inflight(id) {
+            // Bytes that another thread was told are accepted come first; or the deadline does.
+            return;
         }
-        conn.phase = Phase::Doomed;
+        if !is_ended && driver.unread(id) {
+            driver.finish(id);
+            roster.linger(id);
+        } else {
+            roster.finished(id);
+        }
     }
-    if conn.phase == Phase::Lingering && conn.flags.has(Flags::ENDED) {
+    let Some(conn) = roster.conn(id) else { return };
+    if conn.phase == Phase::Lingering && is_ended {
         conn.phase = Phase::Doomed;
     }
     if conn.phase == Phase::Doomed {
@@ -407,7 +452,7 @@ fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
     }
     // What a closing connection receives is thrown away, but it has to be received for its end to be seen.
     let is_held = conn.flags.has(Flags::PAUSED) && conn.phase == Phase::Open;
-    let reads = !is_held && !conn.flags.has(Flags::ENDED);
+    let reads = !is_held && !is_ended;
     if conn.phase < Phase::Doomed && conn.flags.set(Flags::READING, reads) != reads {
         driver.receive(id, reads);
     }
