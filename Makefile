@@ -1,0 +1,276 @@
+# Ahoy: the socket server that C programs link. `make help` lists what this file can do.
+#
+# The usual variables work: PREFIX, LIBDIR, INCLUDEDIR, DESTDIR, CC, CFLAGS, LDFLAGS; V=1 shows the commands.
+# HOOKS=1 builds the variant for the fault tests, SAN=address and SAN=thread the ones for the sanitizers;
+# each has a directory of its own, and none of them is ever installed.
+
+VERSION := $(shell sed -n '/^version = /{s/[^"]*"\([^"]*\)".*/\1/p;q;}' Cargo.toml)
+ABI     := $(firstword $(subst ., ,$(VERSION)))
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DOCDIR     ?= $(PREFIX)/share/doc/ahoy
+
+CC      ?= cc
+LD      ?= ld
+OBJCOPY ?= objcopy
+STRIP   ?= strip
+INSTALL ?= install
+CARGO   ?= cargo
+export CARGO
+
+# Which unit tests `make check-miri` runs: the modules with unsafe code, and what Miri can follow.
+MIRI_TESTS ?= capi:: conn:: timer:: sys::
+
+Q := $(if $(filter-out 0,$(V)),,@)
+say = $(if $(Q),@printf '  %-7s %s\n' '$(1)' '$(2)')
+MAKEFLAGS += --no-print-directory
+
+# --- Variants ------------------------------------------------------------------------------------
+
+VARIANT-address := asan
+VARIANT-thread  := tsan
+VARIANT := $(if $(SAN),$(VARIANT-$(SAN)),$(if $(filter 1,$(HOOKS)),hooks,plain))
+ifeq ($(VARIANT),)
+$(error SAN is address or thread, not $(SAN))
+endif
+
+LIB-plain := target/lib
+LIB-hooks := target/lib-hooks
+LIB-asan  := target/lib-asan
+LIB-tsan  := target/lib-tsan
+LIB := $(LIB-$(VARIANT))
+
+# The sanitizers' own symbols come with the program, so those variants cannot resolve all of theirs.
+# Debian's gcc has no thread sanitizer that agrees with Rust's; its clang-19 has.
+LINK-plain := $(CC) -Wl,-z,defs
+LINK-hooks := $(CC) -Wl,-z,defs
+LINK-asan  := gcc -fsanitize=address
+LINK-tsan  := clang-19 -fsanitize=thread
+
+MAP := $(if $(filter plain,$(VARIANT)),ahoy.map,packaging/ahoy-hooks.map)
+RAW := $(LIB)/rust/libahoy.a
+SO  := libahoy.so.$(VERSION)
+
+# Full read-only relocations; and never unmapped, because threads may still run in it at a dlclose(3).
+SO_FLAGS := -Wl,-soname,libahoy.so.$(ABI) -Wl,--version-script=$(MAP) -Wl,--no-undefined-version \
+            -Wl,--gc-sections -Wl,--as-needed -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now
+
+# --- Build ---------------------------------------------------------------------------------------
+
+.PHONY: all
+all: lib ## build target/lib/libahoy.so and libahoy.a (the default)
+
+.PHONY: lib
+lib: $(LIB)/libahoy.so $(if $(SAN),,$(LIB)/libahoy.a)
+
+SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -type f)
+
+# What rustc makes of the sources: one archive, with the list of system libraries beside it.
+$(RAW): $(SOURCES) scripts/build-archive.sh
+	$(call say,CARGO,$@)
+	$(Q)V=$(V) scripts/build-archive.sh $(VARIANT) $@
+
+$(LIB)/$(SO): $(RAW) $(MAP)
+	$(call say,LINK,$@)
+	$(Q)$(LINK-$(VARIANT)) -shared -o $@ -Wl,--whole-archive $(RAW) -Wl,--no-whole-archive \
+	    $(SO_FLAGS) $(LDFLAGS) $$(cat $(RAW).libs)
+
+$(LIB)/libahoy.so.$(ABI): $(LIB)/$(SO)
+	$(Q)ln -sf $(SO) $@
+
+$(LIB)/libahoy.so: $(LIB)/libahoy.so.$(ABI)
+	$(Q)ln -sf libahoy.so.$(ABI) $@
+
+# One object in which all names but ours are local: Rust's own runtime would collide with that of another
+# Rust archive in the same program. Section groups are dissolved, or the linker would take one of the two
+# for both programs' DW.ref.rust_eh_personality.
+$(LIB)/libahoy.a: $(RAW)
+	$(call say,AR,$@)
+	$(Q)$(LD) -r --force-group-allocation --whole-archive $(RAW) -o $(LIB)/rust/ahoy.o
+	$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='ahoy_*' \
+	    --remove-section=.llvmbc --remove-section=.llvmcmd $(LIB)/rust/ahoy.o
+	$(Q)rm -f $@
+	$(Q)$(AR) rcsD $@ $(LIB)/rust/ahoy.o
+	$(Q)rm -f $(LIB)/rust/ahoy.o
+
+# The examples use the build tree here, also where an older Ahoy is installed.
+EXAMPLES := $(MAKE) $(if $(Q),--silent) AHOY=tree CC='$(CC)' -C c_examples
+
+.PHONY: examples
+examples: all ## build the programs in c_examples/
+	$(call say,CC,c_examples)
+	$(Q)$(EXAMPLES) all
+	$(Q)$(EXAMPLES)/mixed all
+
+.PHONY: run
+run: all ## build, then greet on port 8888 until Ctrl-C
+	$(call say,CC,c_examples/hello.c)
+	$(Q)$(EXAMPLES) build/hello
+	@printf '%s\n' '' \
+	    'Greeting on tcp://0.0.0.0:8888. Try it from another terminal:' '' \
+	    '    printf hi | nc -N 127.0.0.1 8888' \
+	    '    curl telnet://127.0.0.1:8888        (type something, then Enter)' '' \
+	    'Ctrl-C stops it.'
+	@exec c_examples/build/hello
+
+.PHONY: header
+header: ## write include/ahoy.h anew from the sources
+	$(call say,HEADER,include/ahoy.h)
+	$(Q)AHOY_HEADER=write $(CARGO) build --lib --locked --quiet --target-dir target
+
+.PHONY: abi
+abi: ## write packaging/ahoy.abi anew: this announces a change of the ABI
+	$(call say,ABI,packaging/ahoy.abi)
+	$(Q)CC='$(CC)' tests/package/abi_record.py include/ahoy.h >packaging/ahoy.abi.new
+	$(Q)mv packaging/ahoy.abi.new packaging/ahoy.abi
+
+# --- Checks --------------------------------------------------------------------------------------
+
+NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf objcopy shellcheck \
+          rustfmt cargo-clippy
+
+# `make test` ends with one line that counts everything; scripts/stages.sh says how.
+STAGES := lint tidy check-rust check-c check-examples check-package check-asan
+
+.PHONY: test
+test: ## run every test (installs what the tests need)
+	@scripts/need.sh $(NEEDED)
+	@scripts/stages.sh $(STAGES)
+
+.PHONY: check
+check: ## run the quick part of the tests
+	@scripts/need.sh gcc shellcheck rustfmt cargo-clippy
+	@scripts/stages.sh lint check-rust check-c
+
+.PHONY: lint
+lint: ## check formatting, and run clippy and shellcheck without allowing warnings
+	$(Q)$(CARGO) fmt --check
+	$(Q)$(CARGO) clippy --quiet --locked --target-dir target --all-targets --all-features -- -D warnings
+	$(Q)shellcheck $$(find .ci/run scripts tests benches -name '*.sh' -o -name run -type f)
+
+.PHONY: fmt
+fmt: ## format the Rust sources
+	$(Q)$(CARGO) fmt
+
+.PHONY: tidy
+tidy: ## check the rules of the tree that no compiler knows
+	$(Q)tests/tidy.sh
+
+.PHONY: check-rust
+check-rust: ## run the Rust tests
+	$(Q)$(CARGO) test --quiet --locked --target-dir target
+
+.PHONY: check-c
+check-c: all ## run the C tests against the shared library
+	$(Q)$(MAKE) lib HOOKS=1
+	$(Q)tests/c/run.sh native
+
+.PHONY: check-examples
+check-examples: examples ## run the examples with nc, curl, socat and Python as their clients
+	@scripts/need.sh gcc nc socat curl python3 readelf
+	$(Q)CC='$(CC)' tests/examples/run.sh
+
+.PHONY: check-package
+check-package: all ## run the tests of symbols, headers, install and linking
+	$(Q)CC='$(CC)' tests/package/run.sh
+
+.PHONY: check-abi
+check-abi: ## compare the public ABI with its record
+	$(Q)CC='$(CC)' tests/package/run.sh abi
+
+.PHONY: check-asan
+check-asan: ## run the C tests under AddressSanitizer
+	@scripts/need.sh gcc
+	$(Q)$(MAKE) lib SAN=address
+	$(Q)tests/c/run.sh asan
+
+.PHONY: check-tsan
+check-tsan: ## run the C tests under ThreadSanitizer
+	@scripts/need.sh clang-19 rust-src
+	$(Q)$(MAKE) lib SAN=thread
+	$(Q)tests/c/run.sh tsan
+
+.PHONY: check-valgrind
+check-valgrind: all ## run the C tests under Valgrind
+	@scripts/need.sh valgrind
+	$(Q)$(MAKE) lib HOOKS=1
+	$(Q)tests/c/run.sh valgrind
+
+.PHONY: check-miri
+check-miri: ## run the unit tests of the unsafe code under Miri
+	@scripts/need.sh miri rust-src
+	$(Q)PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation \
+	    $(CARGO) +nightly miri test --locked --lib --target-dir target/miri -- $(MIRI_TESTS)
+
+.PHONY: bench
+bench: all ## measure against raw epoll, libuv and libevent (BENCH=--help lists options)
+	@scripts/need.sh gcc pkg-config uv.h event2/event.h
+	@benches/run.sh $(BENCH)
+
+# --- Install -------------------------------------------------------------------------------------
+
+DOCS := $(wildcard LICENSE-* README.md README.zh-TW.md CHANGELOG.md docs/*.md)
+INSTALLED := $(LIBDIR)/$(SO) $(LIBDIR)/libahoy.so.$(ABI) $(LIBDIR)/libahoy.so $(LIBDIR)/libahoy.a \
+             $(INCLUDEDIR)/ahoy.h $(LIBDIR)/pkgconfig/ahoy.pc $(LIBDIR)/cmake/Ahoy/AhoyConfig.cmake \
+             $(LIBDIR)/cmake/Ahoy/AhoyConfigVersion.cmake $(addprefix $(DOCDIR)/,$(notdir $(DOCS)))
+
+# The C driver adds libgcc and libc itself, and knows which forms a static program needs.
+LIBS_PRIVATE = $(filter-out -lgcc_s -lc,$(shell cat $(RAW).libs))
+
+space := $(subst ,, )
+
+# Below the prefix the paths stay relative to it, so that a tree can be moved (pkg-config --define-prefix).
+PC_PATH = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+
+fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(PREFIX)|g' \
+           -e 's|@LIBDIR@|$(call PC_PATH,$(LIBDIR))|g' -e 's|@INCLUDEDIR@|$(call PC_PATH,$(INCLUDEDIR))|g' \
+           -e 's|@LIBS_PRIVATE@|$(strip $(LIBS_PRIVATE))|g' \
+           -e 's|@LIBS_PRIVATE_LIST@|$(subst $(space),;,$(strip $(LIBS_PRIVATE)))|g' \
+           -e "s|@INCLUDEDIR_FROM_CMAKE@|$$(realpath -ms --relative-to=$(LIBDIR)/cmake/Ahoy $(INCLUDEDIR))|g"
+
+.PHONY: install
+install: all ## install below $(DESTDIR)$(PREFIX)
+	$(if $(filter plain,$(VARIANT)),,$(error only the plain library is installed, not HOOKS=1 or SAN=...))
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
+	$(Q)$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/Ahoy $(INCLUDEDIR) $(DOCDIR))
+	$(Q)$(STRIP) --strip-unneeded -o $(LIB)/rust/stripped $(LIB)/$(SO)
+	$(Q)$(INSTALL) -m 755 $(LIB)/rust/stripped $(DESTDIR)$(LIBDIR)/$(SO)
+	$(Q)ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libahoy.so.$(ABI)
+	$(Q)ln -sf libahoy.so.$(ABI) $(DESTDIR)$(LIBDIR)/libahoy.so
+	$(Q)$(STRIP) --strip-unneeded --enable-deterministic-archives -o $(LIB)/rust/stripped $(LIB)/libahoy.a
+	$(Q)$(INSTALL) -m 644 $(LIB)/rust/stripped $(DESTDIR)$(LIBDIR)/libahoy.a
+	$(Q)rm -f $(LIB)/rust/stripped
+	$(Q)$(INSTALL) -m 644 include/ahoy.h $(DESTDIR)$(INCLUDEDIR)/ahoy.h
+	$(Q)$(fill) packaging/ahoy.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/ahoy.pc
+	$(Q)for file in AhoyConfig AhoyConfigVersion; do \
+	    $(fill) packaging/$$file.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/Ahoy/$$file.cmake || exit 1; done
+	$(Q)chmod 644 $(addprefix $(DESTDIR)$(LIBDIR)/,pkgconfig/ahoy.pc cmake/Ahoy/AhoyConfig.cmake \
+	    cmake/Ahoy/AhoyConfigVersion.cmake)
+	$(Q)$(if $(DOCS),$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR))
+	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
+
+.PHONY: uninstall
+uninstall: ## remove what install has put there
+	$(call say,REMOVE,$(DESTDIR)$(PREFIX))
+	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	$(Q)rmdir $(DESTDIR)$(LIBDIR)/cmake/Ahoy $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
+
+# --- The rest ------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove what was built
+	$(Q)$(EXAMPLES) clean
+	$(Q)$(EXAMPLES)/mixed clean
+	$(Q)rm -rf target
+
+.PHONY: help
+help: ## show this list
+	@printf 'Ahoy $(VERSION). make TARGET, where TARGET is one of\n\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) \
+	    | while IFS="$$(printf '\t')" read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
+	@printf '\nVariables: PREFIX LIBDIR INCLUDEDIR DESTDIR CC CFLAGS LDFLAGS V=1\n'
+
+.DELETE_ON_ERROR:
