@@ -1,0 +1,424 @@
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Clang says it in its own way. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
+/* ---- Checks ---------------------------------------------------------------------------------- */
+
+/* What the main thread, or whoever came last, waits for: told when the deadline passes. */
+static _Atomic(const char *) awaited = NULL;
+static _Atomic int awaited_line = 0;
+
+static void quit(void) {
+    fflush(NULL);
+    _exit(1);
+}
+
+void check_failed(const char *file, int line, const char *what) {
+    fprintf(stderr, "%s:%d: failed: %s\n    errno: %s\n    ahoy_last_error: \"%s\"\n", file, line,
+            what, strerror(errno), ahoy_last_error());
+    quit();
+    abort();
+}
+
+void check_equal(const char *file, int line, const char *what, const char *wanted, long long actual,
+                 long long expected) {
+    if (actual == expected) return;
+    fprintf(stderr, "%s:%d: %s is %lld, not %s (%lld)\n    ahoy_last_error: \"%s\"\n", file, line,
+            what, actual, wanted, expected, ahoy_last_error());
+    quit();
+}
+
+void check_status(const char *file, int line, const char *what, int32_t actual, int32_t expected) {
+    if (actual == expected) return;
+    fprintf(stderr, "%s:%d: %s is %s (%d), not %s\n    ahoy_last_error: \"%s\"\n", file, line, what,
+            ahoy_status_name(actual), actual, ahoy_status_name(expected), ahoy_last_error());
+    quit();
+}
+
+void check_text(const char *file, int line, const char *what, const char *actual,
+                const char *expected) {
+    if (strcmp(actual, expected) == 0) return;
+    fprintf(stderr, "%s:%d: %s is \"%s\", not \"%s\"\n", file, line, what, actual, expected);
+    quit();
+}
+
+void wait_begin(const char *file, int line, const char *what) {
+    (void)file;
+    awaited_line = line;
+    awaited = what;
+}
+
+void wait_moment(void) {
+    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+void wait_end(void) {
+    awaited = NULL;
+}
+
+static long environment_number(const char *name) {
+    const char *text = getenv(name);
+    long number = text ? atol(text) : 0;
+    return number > 1 ? number : 1;
+}
+
+/* Runs on the main thread (the library's threads block all signals): only calls that are safe here. */
+static void on_deadline(int signal) {
+    (void)signal;
+    static const char head[] = "deadline passed; waiting for: ";
+    const char *what = awaited;
+    if (!what) what = "(nothing that says so)";
+    char line[16];
+    size_t at = sizeof line;
+    line[--at] = '\n';
+    for (int number = awaited_line; number > 0; number /= 10) line[--at] = (char)('0' + number % 10);
+    line[--at] = ' ', line[--at] = ':';
+    ssize_t ignored = write(STDERR_FILENO, head, sizeof head - 1);
+    ignored = write(STDERR_FILENO, what, strlen(what));
+    ignored = write(STDERR_FILENO, line + at, sizeof line - at);
+    (void)ignored;
+    _exit(124);
+}
+
+void deadline_seconds(unsigned seconds) {
+    alarm(seconds * (unsigned)environment_number("TEST_SCALE"));
+}
+
+#ifdef __SANITIZE_THREAD__
+static void *nothing(void *arg) {
+    return arg;
+}
+#endif
+
+__attribute__((constructor)) static void begin(void) {
+    signal(SIGALRM, on_deadline);
+    deadline_seconds(60);
+#ifdef __SANITIZE_THREAD__
+    /* With the first thread comes one of the sanitizer's own, which stays: no test should count it. */
+    pthread_t thread;
+    CHECK(!pthread_create(&thread, NULL, nothing, NULL) && !pthread_join(thread, NULL));
+#endif
+}
+
+long rounds(long count) {
+    long fewer = count / environment_number("TEST_ROUNDS_DIVISOR");
+    return fewer > 0 ? fewer : 1;
+}
+
+bool is_slow(void) {
+    return environment_number("TEST_ROUNDS_DIVISOR") > 1;
+}
+
+long now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void skip_test(const char *reason) {
+    puts(reason);
+    fflush(NULL);
+    _exit(77);
+}
+
+/* ---- Latches --------------------------------------------------------------------------------- */
+
+void latch_add(latch *latch, long amount) {
+    pthread_mutex_lock(&latch->mutex);
+    latch->count += amount;
+    pthread_cond_broadcast(&latch->changed);
+    pthread_mutex_unlock(&latch->mutex);
+}
+
+long latch_count(latch *latch) {
+    pthread_mutex_lock(&latch->mutex);
+    long count = latch->count;
+    pthread_mutex_unlock(&latch->mutex);
+    return count;
+}
+
+void latch_wait_at(const char *file, int line, const char *what, latch *latch, long count) {
+    wait_begin(file, line, what);
+    pthread_mutex_lock(&latch->mutex);
+    while (latch->count < count) pthread_cond_wait(&latch->changed, &latch->mutex);
+    pthread_mutex_unlock(&latch->mutex);
+    wait_end();
+}
+
+/* ---- Servers --------------------------------------------------------------------------------- */
+
+ahoy_server start(ahoy_server_options options) {
+    ahoy_server server = { 0 };
+    CHECK_OK(ahoy_server_start(&options, &server));
+    CHECK(server.id != 0);
+    return server;
+}
+
+ahoy_stats stats_of(ahoy_server server) {
+    ahoy_stats stats = { .size = sizeof stats };
+    CHECK_OK(ahoy_server_stats(server, &stats));
+    CHECK_EQ(stats.size, sizeof stats);
+    return stats;
+}
+
+void tally_open(ahoy_conn conn, void *user) {
+    tally *seen = user;
+    seen->conn = conn.id;
+    latch_add(&seen->opened, 1);
+}
+
+void tally_message(ahoy_conn conn, const void *data, size_t len, void *user) {
+    (void)conn;
+    tally *seen = user;
+    CHECK(data != NULL && len > 0);
+    latch_add(&seen->bytes, (long)len);
+    latch_add(&seen->messages, 1);
+}
+
+void tally_echo(ahoy_conn conn, const void *data, size_t len, void *user) {
+    CHECK_OK(ahoy_send(conn, data, len));
+    tally_message(conn, data, len, user);
+}
+
+void tally_writable(ahoy_conn conn, void *user) {
+    (void)conn;
+    latch_add(&((tally *)user)->writable, 1);
+}
+
+void tally_end(ahoy_conn conn, void *user) {
+    (void)conn;
+    latch_add(&((tally *)user)->ended, 1);
+}
+
+void tally_close(ahoy_conn conn, ahoy_status reason, void *user) {
+    (void)conn;
+    tally *seen = user;
+    CHECK(reason <= 0 && reason > -64);
+    seen->reason = reason;
+    seen->reasons[-reason]++;
+    latch_add(&seen->closed, 1);
+}
+
+void tally_free(void *user) {
+    latch_add(&((tally *)user)->freed, 1);
+}
+
+ahoy_conn tally_conn(tally *seen) {
+    return (ahoy_conn){ seen->conn };
+}
+
+void count_free(void *counter) {
+    latch_add(counter, 1);
+}
+
+/* ---- Clients --------------------------------------------------------------------------------- */
+
+static socklen_t parse(const char *url, struct sockaddr_storage *storage) {
+    memset(storage, 0, sizeof *storage);
+    if (strncmp(url, "unix:", 5) == 0) {
+        struct sockaddr_un *name = (struct sockaddr_un *)storage;
+        const char *path = url + 5;
+        size_t len = strlen(path);
+        CHECK(len < sizeof name->sun_path);
+        name->sun_family = AF_UNIX;
+        memcpy(name->sun_path, path, len);
+        if (path[0] != '@') return sizeof *name;
+        name->sun_path[0] = '\0';
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    }
+    char host[64];
+    unsigned port;
+    if (sscanf(url, "tcp://[%63[^]]]:%u", host, &port) == 2) {
+        struct sockaddr_in6 *name = (struct sockaddr_in6 *)storage;
+        name->sin6_family = AF_INET6;
+        name->sin6_port = htons((uint16_t)port);
+        CHECK(inet_pton(AF_INET6, host, &name->sin6_addr) == 1);
+        return sizeof *name;
+    }
+    struct sockaddr_in *name = (struct sockaddr_in *)storage;
+    CHECK(sscanf(url, "tcp://%63[^:]:%u", host, &port) == 2);
+    name->sin_family = AF_INET;
+    name->sin_port = htons((uint16_t)port);
+    CHECK(inet_pton(AF_INET, host, &name->sin_addr) == 1);
+    return sizeof *name;
+}
+
+int try_dial_url(const char *url) {
+    struct sockaddr_storage name;
+    socklen_t len = parse(url, &name);
+    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (connect(fd, (struct sockaddr *)&name, len) == 0) return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+int dial_url(const char *url) {
+    int fd = try_dial_url(url);
+    if (fd < 0) errno = -fd;
+    CHECK(fd >= 0);
+    return fd;
+}
+
+int dial(ahoy_server server) {
+    char url[128];
+    CHECK_OK(ahoy_server_address(server, 0, url, sizeof url));
+    return dial_url(url);
+}
+
+void connect_url(int fd, const char *url) {
+    struct sockaddr_storage name;
+    socklen_t len = parse(url, &name);
+    CHECK(connect(fd, (struct sockaddr *)&name, len) == 0);
+}
+
+void send_all(int fd, const void *data, size_t len) {
+    const char *rest = data;
+    while (len > 0) {
+        ssize_t sent = send(fd, rest, len, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        CHECK(sent > 0);
+        rest += sent;
+        len -= (size_t)sent;
+    }
+}
+
+void recv_exact(int fd, void *buffer, size_t len) {
+    char *rest = buffer;
+    while (len > 0) {
+        ssize_t got = recv(fd, rest, len, 0);
+        if (got < 0 && errno == EINTR) continue;
+        CHECK(got > 0);
+        rest += got;
+        len -= (size_t)got;
+    }
+}
+
+ssize_t recv_until_eof(int fd, void *buffer, size_t capacity) {
+    char spare[4096];
+    size_t total = 0;
+    for (;;) {
+        bool fits = total < capacity;
+        ssize_t got = recv(fd, fits ? (char *)buffer + total : spare,
+                           fits ? capacity - total : sizeof spare, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return -errno;
+        if (got == 0) return (ssize_t)total;
+        total += (size_t)got;
+    }
+}
+
+void close_reset(int fd) {
+    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+    CHECK(close(fd) == 0);
+}
+
+void stream_pair(int pair[2]) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+}
+
+/* A period that no power of two divides: a lost or doubled buffer shows. */
+static unsigned char pattern_at(size_t offset) {
+    return (unsigned char)(offset % 251);
+}
+
+void pattern_fill(void *data, size_t len, size_t offset) {
+    for (size_t i = 0; i < len; i++) ((unsigned char *)data)[i] = pattern_at(offset + i);
+}
+
+bool pattern_matches(const void *data, size_t len, size_t offset) {
+    for (size_t i = 0; i < len; i++) {
+        if (((const unsigned char *)data)[i] != pattern_at(offset + i)) return false;
+    }
+    return true;
+}
+
+const char *abstract_url(void) {
+    static char url[64];
+    static int number = 0;
+    snprintf(url, sizeof url, "unix:@ahoy-test-%d-%d", (int)getpid(), number++);
+    return url;
+}
+
+static char folder[32];
+
+const char *make_folder(void) {
+    strcpy(folder, "/tmp/ahoy-test-XXXXXX");
+    CHECK(mkdtemp(folder) != NULL);
+    return folder;
+}
+
+static int remove_entry(const char *path, const struct stat *stat, int kind, struct FTW *place) {
+    (void)stat, (void)kind, (void)place;
+    return remove(path);
+}
+
+void remove_folder(void) {
+    CHECK(nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS) == 0);
+}
+
+void leave_child(void) {
+    fflush(NULL);
+    if (getenv("TEST_VALGRIND")) execl("/bin/true", "true", (char *)NULL);
+    _exit(0);
+}
+
+/* ---- The process ----------------------------------------------------------------------------- */
+
+static int entries(const char *path) {
+    DIR *listing = opendir(path);
+    CHECK(listing != NULL);
+    int count = 0;
+    while (readdir(listing)) count++;
+    closedir(listing);
+    return count - 2; /* "." and ".." */
+}
+
+int descriptors_open(void) {
+    return entries("/proc/self/fd") - 1; /* the listing's own */
+}
+
+int threads_running(void) {
+    return entries("/proc/self/task");
+}
+
+bool descriptors_allow(unsigned count) {
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (limit.rlim_cur >= count) return true;
+    limit.rlim_cur = count;
+    if (limit.rlim_max < count) limit.rlim_max = count;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+holdings holdings_now(void) {
+    return (holdings){ descriptors_open(), threads_running() };
+}
+
+void check_holdings(const char *file, int line, holdings before) {
+    /* A joined thread leaves /proc a moment after the join. */
+    wait_begin(file, line, "threads to leave");
+    while (threads_running() > before.threads) wait_moment();
+    wait_end();
+    check_equal(file, line, "threads", "before", threads_running(), before.threads);
+    check_equal(file, line, "open descriptors", "before", descriptors_open(), before.descriptors);
+}
