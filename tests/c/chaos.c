@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SERVERS = 3, CLIENTS = 2, ACTORS = 4, HANDLES = 64, LIVES = 60 };
+enum { SERVERS = 3, CLIENTS = 2, ACTORS = 4, HANDLES = 64, LIVES = 20 };
 
 /* One life of a server, from start to free; its `user`. */
 typedef struct life {
@@ -138,13 +138,13 @@ static void *client(void *unused) {
 }
 
 static void start_one(int place, life *life) {
+    stopped[place] = false; /* before anybody can stop the new one */
     ahoy_server server = start(OPTIONS(
         .listen = urls[place], .workers = 1 + (int32_t)(next_random() % 3), .user = life,
         .queue_bytes_max = 200000, .message_bytes_max = 150000, .idle_ms = 1000, .drain_ms = 50,
         .on_open = on_open, .on_message = on_message, .on_writable = on_writable,
         .on_end = next_random() % 2 ? on_end : NULL, .on_close = on_close, .on_free = on_free));
     servers[place] = server.id;
-    stopped[place] = false;
 }
 
 int main(void) {

@@ -25,7 +25,10 @@ int main(void) {
                                        .on_open = tally_open, .on_message = on_message));
     int fd = dial(server);
     char answer[ANSWER_BYTES];
-    latch_wait(&seen.opened, 1);
+    for (int round = 0; round < 2; round++) {
+        send_all(fd, "go", 2); /* a new connection is read from before it is watched */
+        recv_exact(fd, answer, sizeof answer);
+    }
     ahoy_test_fail("sendmsg", 0, 0, 0); /* counts from here on */
     ahoy_test_fail("recv", 0, 0, 0);
     ahoy_test_fail("epoll_ctl", 0, 0, 0);
