@@ -59,7 +59,7 @@ names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     for source in "$here"/*.c; do
         name=$(basename "$source" .c)
-        case $name in support | stage) ;; *) names+=("$name") ;; esac
+        case $name in support | client | stage) ;; *) names+=("$name") ;; esac
     done
 fi
 
@@ -80,7 +80,7 @@ make_from() {
 }
 
 headers=(include/ahoy.h "$here"/{support,stage,hooks}.h "$here/run.sh")
-for part in support stage; do
+for part in support client stage; do
     make_from "$out/$part.o" "$here/$part.c" "${headers[@]}" -- \
         "$CC" "${flags[@]}" -c -o "$out/$part.o" "$here/$part.c"
 done
@@ -88,8 +88,8 @@ done
 build() {
     local name=$1 dir=$lib
     [ "${name#hook_}" = "$name" ] || dir=$lib_hooks
-    make_from "$out/$name" "$here/$name.c" "$out"/{support,stage}.o "${headers[@]}" -- \
-        "$CC" "${flags[@]}" -o "$out/$name" "$here/$name.c" "$out"/{support,stage}.o \
+    make_from "$out/$name" "$here/$name.c" "$out"/{support,client,stage}.o "${headers[@]}" -- \
+        "$CC" "${flags[@]}" -o "$out/$name" "$here/$name.c" "$out"/{support,client,stage}.o \
         -L"$dir" -lahoy -ldl -Wl,-rpath,"$dir"
 }
 
