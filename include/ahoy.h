@@ -563,7 +563,9 @@ ahoy_status ahoy_conn_greet(ahoy_conn conn);
 
 /**
  * Closes a connection: no further message comes, what is queued is sent, and on_close follows. If the
- * peer does not take it within the server's `drain_ms`, the rest is cut off.
+ * peer does not take it within the server's `drain_ms`, the rest is cut off. If the peer has sent what was
+ * not read, on_close comes up to a second later: a close at once would reset the connection and destroy
+ * what is on its way.
  *
  * @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE.
  *

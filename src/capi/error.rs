@@ -53,5 +53,5 @@ pub unsafe extern "C" fn ahoy_perror(prefix: *const c_char) {
 #[unsafe(no_mangle)]
 pub extern "C" fn ahoy_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
-    VERSION.as_ptr().cast()
+    guard_pure(VERSION.as_ptr().cast(), || None)
 }
