@@ -225,6 +225,10 @@ impl Roster {
         for outbox in outboxes.iter().flatten() {
             self.cut(id, outbox);
         }
+        if self.has_inflight(id) {
+            // What is still in the mailbox will find it gone.
+            self.count_cut_conn(id);
+        }
         Some(Farewell { reason, user, is_owed, outboxes })
     }
 
@@ -240,7 +244,12 @@ impl Roster {
             return;
         }
         self.me.counters.bytes_cut.add(bytes as u64);
-        if self.conn(id).is_none_or(|conn| !conn.flags.set(Flags::CUT, true)) {
+        self.count_cut_conn(id);
+    }
+
+    /// A connection that is gone has been counted when it went: see [`Roster::bury`].
+    fn count_cut_conn(&mut self, id: ConnId) {
+        if self.conn(id).is_some_and(|conn| !conn.flags.set(Flags::CUT, true)) {
             self.me.counters.connections_cut.add(1);
         }
     }
