@@ -1,8 +1,8 @@
 # Ahoy: the socket server that C programs link. `make help` lists what this file can do.
 #
-# The usual variables work: PREFIX, LIBDIR, INCLUDEDIR, DESTDIR, CC, CFLAGS, LDFLAGS; V=1 shows the commands.
-# HOOKS=1 builds the variant for the fault tests, SAN=address and SAN=thread the ones for the sanitizers;
-# each has a directory of its own, and none of them is ever installed.
+# The usual variables work: PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, CC, CFLAGS, LDFLAGS; V=1 shows the commands.
+# PROBES=1 builds the library with USDT probes (src/probes.rs). HOOKS=1 builds the variant for the fault tests,
+# SAN=address and SAN=thread the ones for the sanitizers; each has a directory of its own, and these are never installed.
 
 VERSION := $(shell sed -n '/^version = /{s/[^"]*"\([^"]*\)".*/\1/p;q;}' Cargo.toml)
 ABI     := $(firstword $(subst ., ,$(VERSION)))
@@ -10,6 +10,7 @@ ABI     := $(firstword $(subst ., ,$(VERSION)))
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
 DOCDIR     ?= $(PREFIX)/share/doc/ahoy
 
 CC      ?= cc
@@ -23,6 +24,9 @@ export CARGO
 # Which unit tests `make check-miri` runs: the modules with unsafe code, and what Miri can follow.
 MIRI_TESTS ?= capi:: conn:: timer:: sys::
 
+# How long `make fuzz` feeds each of its targets.
+FUZZ_SECONDS ?= 60
+
 Q := $(if $(filter-out 0,$(V)),,@)
 say = $(if $(Q),@printf '  %-7s %s\n' '$(1)' '$(2)')
 MAKEFLAGS += --no-print-directory
@@ -31,25 +35,27 @@ MAKEFLAGS += --no-print-directory
 
 VARIANT-address := asan
 VARIANT-thread  := tsan
-VARIANT := $(if $(SAN),$(VARIANT-$(SAN)),$(if $(filter 1,$(HOOKS)),hooks,plain))
+VARIANT := $(if $(SAN),$(VARIANT-$(SAN)),$(if $(filter 1,$(HOOKS)),hooks,$(if $(filter 1,$(PROBES)),probes,plain)))
 ifeq ($(VARIANT),)
 $(error SAN is address or thread, not $(SAN))
 endif
 
-LIB-plain := target/lib
-LIB-hooks := target/lib-hooks
-LIB-asan  := target/lib-asan
-LIB-tsan  := target/lib-tsan
+LIB-plain  := target/lib
+LIB-probes := target/lib-probes
+LIB-hooks  := target/lib-hooks
+LIB-asan   := target/lib-asan
+LIB-tsan   := target/lib-tsan
 LIB := $(LIB-$(VARIANT))
 
 # The sanitizers' own symbols come with the program, so those variants cannot resolve all of theirs.
 # Debian's gcc has no thread sanitizer that agrees with Rust's; its clang-19 has.
-LINK-plain := $(CC) -Wl,-z,defs
-LINK-hooks := $(CC) -Wl,-z,defs
-LINK-asan  := gcc -fsanitize=address
-LINK-tsan  := clang-19 -fsanitize=thread
+LINK-plain  := $(CC) -Wl,-z,defs
+LINK-probes := $(CC) -Wl,-z,defs
+LINK-hooks  := $(CC) -Wl,-z,defs
+LINK-asan   := gcc -fsanitize=address
+LINK-tsan   := clang-19 -fsanitize=thread
 
-MAP := $(if $(filter plain,$(VARIANT)),ahoy.map,packaging/ahoy-hooks.map)
+MAP := $(if $(filter plain probes,$(VARIANT)),ahoy.map,packaging/ahoy-hooks.map)
 RAW := $(LIB)/rust/libahoy.a
 SO  := libahoy.so.$(VERSION)
 
@@ -65,9 +71,9 @@ all: lib ## build target/lib/libahoy.so and libahoy.a (the default)
 .PHONY: lib
 lib: $(LIB)/libahoy.so $(if $(SAN),,$(LIB)/libahoy.a)
 
-SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -type f)
+SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src codegen -type f)
 
-# What rustc makes of the sources: one archive, with the list of system libraries beside it.
+# What rustc makes of the sources: one archive, with the list of system libraries and the man pages beside it.
 $(RAW): $(SOURCES) scripts/build-archive.sh
 	$(call say,CARGO,$@)
 	$(Q)V=$(V) scripts/build-archive.sh $(VARIANT) $@
@@ -120,6 +126,12 @@ header: ## write include/ahoy.h anew from the sources
 	$(call say,HEADER,include/ahoy.h)
 	$(Q)AHOY_HEADER=write $(CARGO) build --lib --locked --quiet --target-dir target
 
+.PHONY: man
+man: $(RAW) ## make the man pages; to read one: man -M target/man ahoy_send
+	$(call say,MAN,target/man)
+	$(Q)rm -rf target/man
+	$(Q)cp -r $(LIB)/rust/man target/man
+
 .PHONY: abi
 abi: ## write packaging/ahoy.abi anew: this announces a change of the ABI
 	$(call say,ABI,packaging/ahoy.abi)
@@ -129,10 +141,10 @@ abi: ## write packaging/ahoy.abi anew: this announces a change of the ABI
 # --- Checks --------------------------------------------------------------------------------------
 
 NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf objcopy shellcheck \
-          rustfmt cargo-clippy
+          mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-examples check-package check-asan
+STAGES := lint tidy check-rust check-c check-metrics check-examples check-package check-asan
 
 .PHONY: test
 test: ## run every test (installs what the tests need)
@@ -167,9 +179,14 @@ check-c: all ## run the C tests against the shared library
 	$(Q)$(MAKE) lib HOOKS=1
 	$(Q)tests/c/run.sh native
 
+.PHONY: check-metrics
+check-metrics: all ## run the tests of the metrics with Prometheus' own parser
+	@scripts/need.sh python3 prometheus-client
+	$(Q)target/python/bin/python -B tests/metrics/check.py $(LIB)/libahoy.so
+
 .PHONY: check-examples
 check-examples: examples ## run the examples with nc, curl, socat and Python as their clients
-	@scripts/need.sh gcc nc socat curl python3 readelf
+	@scripts/need.sh gcc nc socat curl python3 readelf systemd-socket-activate
 	$(Q)CC='$(CC)' tests/examples/run.sh
 
 .PHONY: check-package
@@ -204,6 +221,11 @@ check-miri: ## run the unit tests of the unsafe code under Miri
 	$(Q)PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation \
 	    $(CARGO) +nightly miri test --locked --lib --target-dir target/miri -- $(MIRI_TESTS)
 
+.PHONY: fuzz
+fuzz: ## feed the parsers with what a fuzzer thinks of, FUZZ_SECONDS each (FUZZ=target: only that one)
+	@scripts/need.sh g++ nightly cargo-fuzz
+	$(Q)scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+
 .PHONY: bench
 bench: all ## measure against raw epoll, libuv and libevent (BENCH=--help lists options)
 	@scripts/need.sh gcc pkg-config uv.h event2/event.h
@@ -232,9 +254,10 @@ fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(
 
 .PHONY: install
 install: all ## install below $(DESTDIR)$(PREFIX)
-	$(if $(filter plain,$(VARIANT)),,$(error only the plain library is installed, not HOOKS=1 or SAN=...))
+	$(if $(filter plain probes,$(VARIANT)),,$(error only the plain library is installed, not HOOKS=1 or SAN=...))
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
-	$(Q)$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/Ahoy $(INCLUDEDIR) $(DOCDIR))
+	$(Q)$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/Ahoy $(INCLUDEDIR) $(DOCDIR) \
+	    $(MANDIR)/man3)
 	$(Q)$(STRIP) --strip-unneeded -o $(LIB)/rust/stripped $(LIB)/$(SO)
 	$(Q)$(INSTALL) -m 755 $(LIB)/rust/stripped $(DESTDIR)$(LIBDIR)/$(SO)
 	$(Q)ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libahoy.so.$(ABI)
@@ -248,13 +271,14 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 	    $(fill) packaging/$$file.cmake.in >$(DESTDIR)$(LIBDIR)/cmake/Ahoy/$$file.cmake || exit 1; done
 	$(Q)chmod 644 $(addprefix $(DESTDIR)$(LIBDIR)/,pkgconfig/ahoy.pc cmake/Ahoy/AhoyConfig.cmake \
 	    cmake/Ahoy/AhoyConfigVersion.cmake)
+	$(Q)$(INSTALL) -m 644 $(LIB)/rust/man/man3/*.3 $(DESTDIR)$(MANDIR)/man3
 	$(Q)$(if $(DOCS),$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR))
 	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
 
 .PHONY: uninstall
 uninstall: ## remove what install has put there
 	$(call say,REMOVE,$(DESTDIR)$(PREFIX))
-	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED) $(MANDIR)/man3/ahoy.3 $(MANDIR)/man3/ahoy_*.3)
 	$(Q)rmdir $(DESTDIR)$(LIBDIR)/cmake/Ahoy $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
 
@@ -271,6 +295,6 @@ help: ## show this list
 	@printf 'Ahoy $(VERSION). make TARGET, where TARGET is one of\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) \
 	    | while IFS="$$(printf '\t')" read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
-	@printf '\nVariables: PREFIX LIBDIR INCLUDEDIR DESTDIR CC CFLAGS LDFLAGS V=1\n'
+	@printf '\nVariables: PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR CC CFLAGS LDFLAGS PROBES=1 V=1\n'
 
 .DELETE_ON_ERROR:

@@ -1,5 +1,5 @@
 /*
- * ahoy.h: the socket server that C programs link.                       libahoy 0.1.0
+ * ahoy.h: the socket server that C programs link.                       libahoy 0.2.0
  *
  *     #include <ahoy.h>
  *     int main(void) { return ahoy_serve("tcp://0.0.0.0:8888", "Hello from server"); }
@@ -26,8 +26,9 @@
  *    is ended by _exit(0) if it does.
  *
  * Addresses are URLs: tcp://0.0.0.0:8888, tcp://[::]:0 (port 0: any free one), tcp://localhost:80,
- * unix:/run/a.sock, unix:@name (Linux's abstract names). IPv6 listeners take IPv6 only, so that a server
- * can listen on tcp://0.0.0.0:80 and tcp://[::]:80 at once.
+ * unix:/run/a.sock, unix:@name (Linux's abstract names), udp://0.0.0.0:5353, unixgram:/run/b.sock, fd:3,
+ * systemd:, systemd:name. IPv6 listeners take IPv6 only, so that a server can listen on tcp://0.0.0.0:80 and
+ * tcp://[::]:80 at once. On a datagram socket each peer address is a connection, with an idle time.
  *
  * This file is generated from the library's source: do not edit it.
  */
@@ -38,9 +39,9 @@
 #include <stdint.h>
 
 /** Version of this header; `ahoy_version` tells the library's. */
-#define AHOY_VERSION "0.1.0"
+#define AHOY_VERSION "0.2.0"
 #define AHOY_VERSION_MAJOR 0
-#define AHOY_VERSION_MINOR 1
+#define AHOY_VERSION_MINOR 2
 #define AHOY_VERSION_PATCH 0
 
 #ifdef __cplusplus
@@ -93,7 +94,7 @@ typedef enum ahoy_status {
     AHOY_ERR_MEMORY = -15,
     /* Out of file descriptors. */
     AHOY_ERR_DESCRIPTORS = -16,
-    /* The descriptor is not an open stream socket. */
+    /* The descriptor is not an open socket of the kind that is needed. */
     AHOY_ERR_BAD_DESCRIPTOR = -17,
     /* The system gave no thread. */
     AHOY_ERR_THREAD = -18,
@@ -118,7 +119,15 @@ typedef enum ahoy_status {
     /* This build or this system does not support it. */
     AHOY_ERR_UNSUPPORTED = -28,
     /* The system call failed for another reason: see ahoy_last_error. */
-    AHOY_ERR_SYSTEM = -29
+    AHOY_ERR_SYSTEM = -29,
+    /* A queue is full, and the server closes such connections. */
+    AHOY_ERR_OVERFLOW = -30,
+    /* The name does not resolve to an address. */
+    AHOY_ERR_NAME = -31,
+    /* The peer refused the connection: nobody listens there. */
+    AHOY_ERR_REFUSED = -32,
+    /* The network or the host cannot be reached. */
+    AHOY_ERR_UNREACHABLE = -33
 } ahoy_status;
 
 /**
@@ -147,7 +156,7 @@ const char *ahoy_last_error(void);
 void ahoy_perror(const char *prefix);
 
 /**
- * The library's version, such as "0.1.0"; AHOY_VERSION is the header's. The string lives forever.
+ * The library's version, such as "0.2.0"; AHOY_VERSION is the header's. The string lives forever.
  * Since 0.1.
  */
 const char *ahoy_version(void);
@@ -170,6 +179,18 @@ typedef struct ahoy_conn {
     /** Opaque. */
     uint64_t id;
 } ahoy_conn;
+
+/** A timer. `id` 0: none. Valid until its `on_free` is called. */
+typedef struct ahoy_timer {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_timer;
+
+/** A function's subscription to a topic. `id` 0: none. Valid until its `on_free` is called. */
+typedef struct ahoy_subscription {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_subscription;
 
 /* ==============================================================================================
  * Greeting
@@ -236,6 +257,69 @@ ahoy_status ahoy_greet_fd(int fd, const char *greeting, void *buffer, size_t cap
                           size_t *received);
 
 /* ==============================================================================================
+ * Framing
+ *
+ * How the messages of a conversation lie in a stream of bytes. A server has one framing, a listener may
+ * have its own, in the query of its URL: "tcp://0.0.0.0:7000?framing=lines". What a peer sends becomes whole
+ * messages, one on_message for each; what the program sends gets its frame from `ahoy_send`. A message that
+ * lies whole in what one read gave is handed on in place, without a copy; only a partial one is kept.
+ *
+ * In a URL:
+ *
+ *     ?framing=raw
+ *     ?framing=lines
+ *     ?framing=length&length_bytes=2&length_order=little      (default: 4 bytes, big-endian)
+ *     ?framing=delimiter&delimiter=%0D%0A%0D%0A               (percent-encoded)
+ * ============================================================================================== */
+
+/** As `framing`: what goes without saying. For `ahoy_connect` that is the server's framing, otherwise none. */
+#define AHOY_FRAMING_DEFAULT 0
+
+/**
+ * As `framing`: none. A message is what one read gave: TCP may split and join what the peer sent. Sends go
+ * out as they are.
+ */
+#define AHOY_FRAMING_RAW 1
+
+/**
+ * As `framing`: lines. Each ends with LF or CRLF, which is not part of the message; sends get an LF. A
+ * message may be empty. What a peer leaves without an end is no message.
+ */
+#define AHOY_FRAMING_LINES 2
+
+/**
+ * As `framing`: in front of each message its length in bytes, which may be 0; by default in four bytes,
+ * big-endian.
+ */
+#define AHOY_FRAMING_LENGTH 3
+
+/**
+ * As `framing`: behind each message a delimiter of your choice. The delimiter must not occur in what is
+ * sent, or the other side takes it for several messages (this holds for LF and lines, too).
+ */
+#define AHOY_FRAMING_DELIMITER 4
+
+/** As `length_order`: the most significant byte comes first (network order). */
+#define AHOY_ORDER_BIG 0
+
+/** As `length_order`: the least significant byte comes first. */
+#define AHOY_ORDER_LITTLE 1
+
+/** The particulars of AHOY_FRAMING_LENGTH and AHOY_FRAMING_DELIMITER. */
+typedef struct ahoy_framing_options {
+    /** sizeof(ahoy_framing_options). */
+    size_t size;
+    /** With AHOY_FRAMING_DELIMITER: the delimiter, 1 to 64 bytes. */
+    const void *delimiter;
+    /** Length of the delimiter in bytes. 0: `delimiter` is a string that ends with a zero byte. */
+    size_t delimiter_bytes;
+    /** With AHOY_FRAMING_LENGTH: bytes of the length: 1, 2 or 4. 0: 4. */
+    uint32_t length_bytes;
+    /** With AHOY_FRAMING_LENGTH: AHOY_ORDER_BIG or AHOY_ORDER_LITTLE. */
+    int32_t length_order;
+} ahoy_framing_options;
+
+/* ==============================================================================================
  * Server
  *
  * Listeners, workers and connections, from start to free. A worker is one thread with its share of
@@ -258,21 +342,34 @@ ahoy_status ahoy_greet_fd(int fd, const char *greeting, void *buffer, size_t cap
 #define AHOY_DRAIN_DEFAULT -1
 
 /**
- * Someone connected, or a connection was adopted. Runs on the connection's worker, before every other
+ * As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish passes the
+ * connection by (and is counted).
+ */
+#define AHOY_OVERFLOW_REFUSE 0
+
+/** As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by `ahoy_conn_abort`. */
+#define AHOY_OVERFLOW_CLOSE 1
+
+/** As a deadline in milliseconds: none. */
+#define AHOY_MS_NEVER UINT32_MAX
+
+/**
+ * A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected. Runs on the connection's worker, before every other
  * callback of `conn`. Any call is legal, also closing `conn`.
  */
 typedef void (*ahoy_open_fn)(ahoy_conn conn, void *user);
 
 /**
- * A message arrived: `len` bytes (never 0) at `data`, which live until this returns. Without framing a
- * message is what one read gave: TCP may split and join what the peer sent. Runs on the
+ * A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message is
+ * what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what the peer sent. Runs on the
  * connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no further message comes.
  */
 typedef void (*ahoy_message_fn)(ahoy_conn conn, const void *data, size_t len, void *user);
 
 /**
- * There is room again: a send for `conn` answered AHOY_ERR_AGAIN, and the bytes queued for it have since
- * fallen to half of `queue_bytes_max` or less. Once for each such time. Runs on the connection's worker.
+ * There is room again: a message for `conn` was refused, or `queue_high_bytes` was reached, and the bytes
+ * queued for it have since fallen to `queue_low_bytes` or less. Once for each such time. Runs on the
+ * connection's worker.
  */
 typedef void (*ahoy_writable_fn)(ahoy_conn conn, void *user);
 
@@ -288,7 +385,12 @@ typedef void (*ahoy_end_fn)(ahoy_conn conn, void *user);
  *
  *  - AHOY_OK: this program closed it, and all that was queued was handed to the system;
  *  - AHOY_ERR_EOF: the peer ended it; AHOY_ERR_RESET: the peer, or the network, broke it;
- *  - AHOY_ERR_TIMEOUT: nothing was received or sent for `idle_ms`, or a close was not done in `drain_ms`;
+ *  - AHOY_ERR_TIMEOUT: nothing was received or sent for `idle_ms`; a message that had begun was not complete
+ *    in `message_ms`; the peer took nothing for `write_ms`; a close was not done in `drain_ms`; or
+ *    `ahoy_connect` had no answer;
+ *  - AHOY_ERR_TOO_LONG: the peer began a message longer than `message_bytes_max`;
+ *  - AHOY_ERR_OVERFLOW: its queue was full, and `overflow` is AHOY_OVERFLOW_CLOSE;
+ *  - AHOY_ERR_NAME, AHOY_ERR_REFUSED, AHOY_ERR_UNREACHABLE: `ahoy_connect` could not open it;
  *  - AHOY_ERR_STOPPED: the server stopped;
  *  - AHOY_ERR_MEMORY, AHOY_ERR_PANIC, AHOY_ERR_SYSTEM: what their sentences say.
  *
@@ -303,6 +405,14 @@ typedef void (*ahoy_close_fn)(ahoy_conn conn, ahoy_status reason, void *user);
 typedef void (*ahoy_free_fn)(void *user);
 
 /**
+ * The server stops: finish the conversation. With this callback a connection stays open, messages still come
+ * and sends are still taken, until the program closes it or the time to drain is over; without it, it is
+ * closed when what was queued is out. Once, for each connection that is open then. Runs on the connection's
+ * worker.
+ */
+typedef void (*ahoy_drain_fn)(ahoy_conn conn, void *user);
+
+/**
  * What `ahoy_server_start` needs to know. Set `size`, leave the rest zero for the defaults:
  *
  *     ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:9000" };
@@ -310,7 +420,10 @@ typedef void (*ahoy_free_fn)(void *user);
 typedef struct ahoy_server_options {
     /** sizeof(ahoy_server_options). */
     size_t size;
-    /** Where to listen: one URL, or several with commas between. NULL: nowhere (see `ahoy_server_adopt`). */
+    /**
+     * Where to listen: one URL, or several with commas between. NULL: nowhere (see `ahoy_server_adopt` and
+     * `ahoy_connect`).
+     */
     const char *listen;
     /**
      * Number of worker threads, at most 1024. 0: as many as the CPUs that this process may use.
@@ -343,8 +456,8 @@ typedef struct ahoy_server_options {
     /** Connections at once, over all workers. More are accepted, closed and counted. 0: 10,000. */
     uint32_t connections_max;
     /**
-     * Longest message in bytes, received (longer reads come in parts) or sent (AHOY_ERR_TOO_LONG).
-     * 0: 1 MiB.
+     * Longest message in bytes, received (with framing a longer one closes the connection, as soon as it
+     * shows; without, longer reads come in parts) or sent (AHOY_ERR_TOO_LONG). 0: 1 MiB.
      */
     uint32_t message_bytes_max;
     /**
@@ -355,7 +468,11 @@ typedef struct ahoy_server_options {
     uint32_t queue_bytes_max;
     /** Pending connections that the system keeps for each listener. 0: 4096 (the system may allow fewer). */
     uint32_t backlog;
-    /** Bytes queued for all connections together; then sends answer AHOY_ERR_AGAIN. 0: 256 MiB. */
+    /**
+     * Bytes queued for all connections together, partial messages received included; then sends answer
+     * AHOY_ERR_AGAIN, and a connection that needs more for its partial message is closed (AHOY_ERR_OVERFLOW).
+     * 0: 256 MiB.
+     */
     uint64_t queue_total_bytes_max;
     /**
      * Milliseconds without traffic in either direction after which a connection is closed
@@ -369,8 +486,36 @@ typedef struct ahoy_server_options {
     uint32_t drain_ms;
     /** Not 0: set SO_REUSEPORT, so that several processes of one user can share a port. */
     int32_t reuse_port;
-    /** 0. */
-    int32_t reserved;
+    /** AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise. 0: RAW. */
+    int32_t framing;
+    /**
+     * The server stops. NULL: connections are closed when what was queued is out. Since 0.2, as all that
+     * follows.
+     */
+    ahoy_drain_fn on_drain;
+    /** The particulars of `framing`; NULL: none. */
+    const ahoy_framing_options *framing_options;
+    /**
+     * Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not counted while
+     * the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
+     */
+    uint32_t message_ms;
+    /**
+     * Milliseconds that a peer may take nothing of what is queued for it (AHOY_ERR_TIMEOUT). 0: 60,000.
+     * AHOY_MS_NEVER: none.
+     */
+    uint32_t write_ms;
+    /**
+     * Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0:
+     * `queue_bytes_max`.
+     */
+    uint32_t queue_high_bytes;
+    /** Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`. */
+    uint32_t queue_low_bytes;
+    /** AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE. */
+    int32_t overflow;
+    /** `idle_ms` of datagram connections, which end in no other way. 0: 60,000. */
+    uint32_t datagram_idle_ms;
 } ahoy_server_options;
 
 /** What a server has done so far. Every count runs from the start; bytes are payload. */
@@ -383,7 +528,7 @@ typedef struct ahoy_stats {
     uint64_t connections;
     /** Connections open now on the worker that has most of them. */
     uint64_t connections_worker_max;
-    /** Connections opened so far, accepted or adopted. */
+    /** Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by `ahoy_connect`. */
     uint64_t opened;
     /** Connections closed so far: on_close has returned. */
     uint64_t closed;
@@ -407,6 +552,35 @@ typedef struct ahoy_stats {
     uint64_t connections_cut;
     /** Bugs of the library that were caught. */
     uint64_t panics;
+    /**
+     * Messages taken for sending: by sends, greetings, and publishes (for each connection). Since 0.2, as all
+     * that follows.
+     */
+    uint64_t messages_out;
+    /**
+     * Messages that were refused because a queue was full: sends that answered AHOY_ERR_AGAIN or
+     * AHOY_ERR_OVERFLOW.
+     */
+    uint64_t messages_refused;
+    /** Messages published. */
+    uint64_t published;
+    /** Publishes that passed a connection by because its queue was full (for each connection). */
+    uint64_t published_dropped;
+    /**
+     * Datagrams dropped: of a paused connection, of a new peer over `connections_max`, longer than
+     * `message_bytes_max`, or refused by the system when sent.
+     */
+    uint64_t datagrams_dropped;
+    /** Outgoing connections that are being opened now. */
+    uint64_t connecting;
+    /** Tries to open one that failed. */
+    uint64_t connects_failed;
+    /** Bytes of partial messages kept now. */
+    uint64_t bytes_partial;
+    /** Timers of the program that are running now. */
+    uint64_t timers;
+    /** Turns of the workers. */
+    uint64_t turns;
 } ahoy_stats;
 
 /**
@@ -421,14 +595,20 @@ typedef struct ahoy_stats {
  *         no descriptor, no socket file, and `user` is still the program's.
  *
  * A socket file that a dead process left behind is replaced; one where somebody still listens is not
- * (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns. Since 0.1.
+ * (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
+ *
+ * "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs to the
+ * server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that FileDescriptorName),
+ * on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks for that (NOTIFY_SOCKET).
+ * AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
  */
 ahoy_status ahoy_server_start(const ahoy_server_options *options, ahoy_server *server);
 
 /**
  * Stops a server: it accepts no more, what is queued for each connection is sent, and each connection is
- * closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). What is left after `drain_ms` is cut
- * off, and counted (see `ahoy_stats`).
+ * closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called instead, and
+ * the program closes each connection when it is done with it. What is left after `drain_ms` is cut off, and
+ * counted (see `ahoy_stats`).
  *
  * @param drain_ms  milliseconds; 0: cut at once what the system does not take; AHOY_DRAIN_DEFAULT: the
  *                  server's `drain_ms`. A later stop can shorten the time, never lengthen it.
@@ -525,23 +705,44 @@ ahoy_status ahoy_server_turn(ahoy_server server, int32_t timeout_ms);
  * What a program does with one connection, inside its callbacks or from any thread.
  * ============================================================================================== */
 
+/** Memory that is a part of a message. (As a `struct iovec`.) */
+typedef struct ahoy_part {
+    /** Where it starts; NULL if `len` is 0. */
+    const void *data;
+    /** Its length in bytes. */
+    size_t len;
+} ahoy_part;
+
 /**
- * Sends `len` bytes. They are copied, queued, and leave in the order of the calls; what is sent inside
- * one turn of the worker leaves in one system call.
+ * Sends one message of `len` bytes, in the frame that the connection's framing demands. It is copied, queued,
+ * and leaves in the order of the calls; what is sent inside one turn of the worker leaves in one
+ * system call. On a datagram connection a message is a datagram.
  *
  * @return AHOY_OK: queued. Nothing was queued on an error:
  *         AHOY_ERR_AGAIN: `queue_bytes_max` or `queue_total_bytes_max` is reached; on_writable tells
- *         when to try again. AHOY_ERR_TOO_LONG: longer than `message_bytes_max` or `queue_bytes_max`
- *         allow at all. AHOY_ERR_CLOSED: the connection is closing. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is
- *         NULL and `len` is not 0. AHOY_ERR_MEMORY.
+ *         when to try again. AHOY_ERR_OVERFLOW: `queue_bytes_max` is reached, and the server's `overflow` is
+ *         AHOY_OVERFLOW_CLOSE: the connection closes. AHOY_ERR_TOO_LONG: longer than `message_bytes_max`,
+ *         `queue_bytes_max` or the framing allow at all. AHOY_ERR_CLOSED: the connection is closing, or
+ *         `ahoy_conn_end` was called. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is NULL and `len` is not 0.
+ *         AHOY_ERR_MEMORY.
  *
- * AHOY_OK does not say that the peer has received them; what could not be delivered is counted in
- * `ahoy_stats`. Sending 0 bytes does nothing. Since 0.1.
+ * AHOY_OK does not say that the peer has received it; what could not be delivered is counted in
+ * `ahoy_stats`. Without framing sending 0 bytes does nothing; with framing it sends an empty message.
+ * Since 0.1.
  */
 ahoy_status ahoy_send(ahoy_conn conn, const void *data, size_t len);
 
 /**
- * Sends `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
+ * Sends one message that lies in several places: all of it or, on an error, nothing.
+ *
+ * @param parts  in order; NULL if `count` is 0.
+ * @param count  how many.
+ * @return as `ahoy_send`. Since 0.2.
+ */
+ahoy_status ahoy_send_parts(ahoy_conn conn, const ahoy_part *parts, size_t count);
+
+/**
+ * Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
  * once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
  *
  *     ahoy_send_owned(conn, data, len, free, data);
@@ -549,7 +750,7 @@ ahoy_status ahoy_send(ahoy_conn conn, const void *data, size_t len);
  * @param on_free  called from any thread; NULL: nothing, for memory that lives as long as the program.
  * @return as `ahoy_send`. On an error the memory stays the program's and `on_free` is not called.
  *
- * Worth it from some KiB on. Each call counts 64 bytes more than `len` in the limits. Since 0.1.
+ * Worth it from some KiB on. Each call counts 64 bytes more in the limits. Since 0.1.
  */
 ahoy_status ahoy_send_owned(ahoy_conn conn, const void *data, size_t len, ahoy_free_fn on_free,
                             void *user);
@@ -567,16 +768,46 @@ ahoy_status ahoy_conn_greet(ahoy_conn conn);
  * not read, on_close comes up to a second later: a close at once would reset the connection and destroy
  * what is on its way.
  *
- * @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE.
+ * @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE. AHOY_ERR_MEMORY.
  *
  * on_close never runs inside this call. Since 0.1.
  */
 ahoy_status ahoy_conn_close(ahoy_conn conn);
 
 /**
+ * Closes a connection at once: what is queued is cut off and counted (`bytes_cut`), and a TCP peer sees a
+ * reset. on_close follows.
+ *
+ * @return AHOY_OK, also when it is closing already (then it no longer waits). AHOY_ERR_STALE. AHOY_ERR_AGAIN: the
+ *         worker's mailbox is full. AHOY_ERR_MEMORY.
+ *
+ * on_close never runs inside this call. Since 0.2.
+ */
+ahoy_status ahoy_conn_abort(ahoy_conn conn);
+
+/**
+ * Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still come, until
+ * the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
+ *
+ * @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
+ *         AHOY_ERR_AGAIN: the worker's mailbox is full. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_conn_end(ahoy_conn conn);
+
+/**
+ * Bytes queued for a connection and not yet handed to the system, as the limits count them: frames included, and 64
+ * more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another thread it is a moment old. If
+ * it is `queue_high_bytes` or more, on_writable follows when it has fallen. Since 0.2.
+ */
+size_t ahoy_conn_queued(ahoy_conn conn);
+
+/**
  * Pauses reading: no further message comes until `ahoy_conn_resume`, and the peer is held back by its own
  * full buffers. Called in a callback of the connection it holds from the next message on; from
- * another thread some may still come. A paused connection may not notice that its peer ended.
+ * another thread some may still come. A paused connection may not notice that its peer ended. (A datagram
+ * socket has many peers and cannot be paused: datagrams of a paused one are dropped, and counted.)
  *
  * @return AHOY_OK, also when it is paused already. AHOY_ERR_STALE. AHOY_ERR_AGAIN: the worker's mailbox is
  *         full.
@@ -593,7 +824,7 @@ ahoy_status ahoy_conn_pause(ahoy_conn conn);
 ahoy_status ahoy_conn_resume(ahoy_conn conn);
 
 /**
- * Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312", or "unix:" for a peer without one.
+ * Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353"; "unix:" or "unixgram:", without a path, for one on a Unix socket.
  *
  * @param text      receives the URL and a zero byte.
  * @param capacity  size of `text` in bytes; 64 suffice.
@@ -623,6 +854,314 @@ ahoy_status ahoy_conn_set_user(ahoy_conn conn, void *user, ahoy_free_fn on_free)
 
 /** The server of a connection; zero for a stale handle. Since 0.1. */
 ahoy_server ahoy_conn_server(ahoy_conn conn);
+
+/* ==============================================================================================
+ * Timers
+ *
+ * A timer belongs to a server or to a connection, and ends with it. Its callback runs on a worker: on the
+ * connection's, if it has one, and never at the same time as another callback of that connection. The
+ * clock is monotonic; a timer is never early, and late only by what its worker is doing. Starting and
+ * cancelling take the same short time, however many timers there are.
+ * ============================================================================================== */
+
+/**
+ * A timer's time has come. `conn` is the connection that it belongs to; `id` 0: it belongs to a server. Any
+ * call is legal, also cancelling `timer`.
+ */
+typedef void (*ahoy_timer_fn)(ahoy_timer timer, ahoy_conn conn, void *user);
+
+/**
+ * Starts a timer of a server. Called in a callback it runs on the same worker, otherwise on any one.
+ *
+ * @param after_ms  milliseconds until `on_timer` is called first; 0: at the next turn.
+ * @param every_ms  milliseconds between later calls; 0: there is one call.
+ * @param user      passed to `on_timer`.
+ * @param on_free   called exactly once with `user` when the timer is over: it has run for the last time,
+ *                  was cancelled, or what it belongs to is gone. NULL: nothing to free.
+ * @param timer     receives the handle, before `on_timer` can run; NULL if you do not need it.
+ * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL
+ *         (`on_timer`), AHOY_ERR_MEMORY, AHOY_ERR_AGAIN (the worker's mailbox is full).
+ *
+ * A call that comes late does not lead to two in a row. Since 0.2.
+ */
+ahoy_status ahoy_timer_start(ahoy_server server, uint32_t after_ms, uint32_t every_ms,
+                             ahoy_timer_fn on_timer, void *user, ahoy_free_fn on_free,
+                             ahoy_timer *timer);
+
+/**
+ * Starts a timer of a connection, as `ahoy_timer_start`: it is cancelled when the connection is over, before
+ * on_close.
+ *
+ * @return as `ahoy_timer_start`. Since 0.2.
+ */
+ahoy_status ahoy_conn_timer_start(ahoy_conn conn, uint32_t after_ms, uint32_t every_ms,
+                                  ahoy_timer_fn on_timer, void *user, ahoy_free_fn on_free,
+                                  ahoy_timer *timer);
+
+/**
+ * Cancels a timer. Called on its worker, in a callback, it will not run again. From another thread it may still
+ * run once; its `on_free` says when it is over.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it is over already. AHOY_ERR_AGAIN: the worker's mailbox is full.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_timer_cancel(ahoy_timer timer);
+
+/* ==============================================================================================
+ * Topics
+ *
+ * A topic is a name. Whoever publishes to it reaches every connection that has joined it and every function
+ * that has subscribed to it. It is there as long as somebody is in it. Names are 1 to 255 bytes of UTF-8.
+ *
+ * One publish copies the data once, however many connections get it. What one thread publishes to a topic
+ * reaches each connection in that order. A connection whose queue is full does not hold up the others: it
+ * misses the message (counted in `ahoy_stats`; on_writable tells when there is room), or it is closed, as the
+ * server's `overflow` says.
+ * ============================================================================================== */
+
+/**
+ * Someone has published: `len` bytes at `data`, which live until this returns, as does `topic`. Runs on a
+ * worker; calls of one subscription never overlap and keep their order. Any call is legal.
+ */
+typedef void (*ahoy_topic_fn)(ahoy_server server, const char *topic, const void *data, size_t len,
+                              void *user);
+
+/**
+ * Lets a connection join a topic: from here on it is sent what is published there, with its own framing.
+ *
+ * @return AHOY_OK, also when it has joined already. AHOY_ERR_STALE. AHOY_ERR_CLOSED: it is closing.
+ *         AHOY_ERR_INVALID: the name is empty or not UTF-8. AHOY_ERR_TOO_LONG: it is longer than 255 bytes.
+ *         AHOY_ERR_AGAIN: the connection is in 1,024 topics (from another thread that is only logged), or the
+ *         worker's mailbox is full. AHOY_ERR_NULL, AHOY_ERR_MEMORY.
+ *
+ * It leaves every topic when it closes. Since 0.2.
+ */
+ahoy_status ahoy_conn_join(ahoy_conn conn, const char *topic);
+
+/**
+ * Lets a connection leave a topic.
+ *
+ * @return AHOY_OK, also when it is not in it. Errors as `ahoy_conn_join`. Since 0.2.
+ */
+ahoy_status ahoy_conn_leave(ahoy_conn conn, const char *topic);
+
+/**
+ * Sends `len` bytes to everybody in a topic: connections and subscribers. Does not wait for them.
+ *
+ * @return AHOY_OK: on its way, also when nobody is in the topic. AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL.
+ *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than
+ *         `message_bytes_max`. AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached. AHOY_ERR_MEMORY.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_publish(ahoy_server server, const char *topic, const void *data, size_t len);
+
+/**
+ * Lets a function of the program hear what is published to a topic.
+ *
+ * @param on_message    called for each message from here on.
+ * @param user          passed to `on_message`.
+ * @param on_free       called exactly once with `user` when the subscription is over: unsubscribed, or the
+ *                      server has stopped. NULL: nothing to free.
+ * @param subscription  receives the handle; NULL if you do not need it.
+ * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL
+ *         (`topic`, `on_message`), AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG, AHOY_ERR_MEMORY, AHOY_ERR_AGAIN.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_subscribe(ahoy_server server, const char *topic, ahoy_topic_fn on_message,
+                           void *user, ahoy_free_fn on_free, ahoy_subscription *subscription);
+
+/**
+ * Ends a subscription. Called on its worker, in a callback, it is not called again. From another thread it may
+ * still be called; its `on_free` says when it is over.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it is over already. AHOY_ERR_AGAIN: the worker's mailbox is full.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_unsubscribe(ahoy_subscription subscription);
+
+/* ==============================================================================================
+ * Outgoing connections
+ *
+ * `ahoy_connect` gives a server a connection that it opens itself, with the same callbacks as those it
+ * accepts. `ahoy_request` is for scripts and tests: one question, one answer, no server.
+ *
+ * Both take one URL or several with commas between: tcp://, unix:, udp://, unixgram:. They are tried in order;
+ * those after the first stand in for it. A name with several addresses is tried in the order of "happy
+ * eyeballs" (RFC 8305): IPv6 and IPv4 in turn, the next one 250 ms after the last if that has not answered,
+ * and the first that answers is taken.
+ * ============================================================================================== */
+
+/** How `ahoy_connect` connects. Set `size`, leave the rest zero for the defaults. */
+typedef struct ahoy_connect_options {
+    /** sizeof(ahoy_connect_options). */
+    size_t size;
+    /** The connection's user data, from its first callback on. NULL: the server's `user`. */
+    void *user;
+    /** Called exactly once with `user` after on_close; not when `ahoy_connect` fails. NULL: nothing to free. */
+    ahoy_free_fn on_free;
+    /**
+     * With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
+     * It is not the last callback: that is on_close. May be NULL.
+     */
+    ahoy_close_fn on_down;
+    /** AHOY_FRAMING_…; 0: the server's. (A URL may say otherwise in its query.) */
+    int32_t framing;
+    /**
+     * Milliseconds within which one of the URLs must have answered, name resolution included; each gets its
+     * share of what is left. 0: 10,000.
+     */
+    uint32_t connect_ms;
+    /** The particulars of `framing`; NULL: none. */
+    const ahoy_framing_options *framing_options;
+    /**
+     * Not 0: a connection that cannot be opened, or is lost, is opened again after a while, as the same
+     * handle, beginning with the first URL; until the program closes it or the server stops. on_open is
+     * called each time it is open.
+     */
+    int32_t reconnect;
+    /** The while is random, between 0 and `reconnect_min_ms` the first time ("full jitter"). 0: 100. */
+    uint32_t reconnect_min_ms;
+    /** The bound doubles each time, up to this, and begins anew when the peer has sent something. 0: 30,000. */
+    uint32_t reconnect_max_ms;
+    /** Tries in a row that may fail before the connection is closed after all. 0: no end. */
+    uint32_t reconnect_tries_max;
+} ahoy_connect_options;
+
+/** How `ahoy_request` asks. Set `size`, leave the rest zero for the defaults. */
+typedef struct ahoy_request_options {
+    /** sizeof(ahoy_request_options). */
+    size_t size;
+    /** AHOY_FRAMING_…, of the question and of the answer; 0: none. (A URL may say otherwise in its query.) */
+    int32_t framing;
+    /** Milliseconds for all of it. 0: 10,000. */
+    uint32_t timeout_ms;
+    /** The particulars of `framing`; NULL: none. */
+    const ahoy_framing_options *framing_options;
+    /**
+     * Not 0: the question may be asked twice. Then the next URL stands in also for one that has got the
+     * question and breaks off before the answer.
+     */
+    int32_t idempotent;
+    /** 0. */
+    int32_t reserved;
+} ahoy_request_options;
+
+/**
+ * Opens a connection to somebody who listens. Does not wait: on_open follows, or on_close with the reason.
+ * The handle is good at once. What is sent before on_open is queued and goes out then. Called in a callback, the
+ * connection is on the same worker.
+ *
+ * @param urls     one URL, or several with commas between.
+ * @param options  NULL: the defaults.
+ * @param conn     receives the handle, before any callback; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG.
+ *         AHOY_ERR_INVALID also: the URLs differ in their framing, or streams and datagrams are mixed.
+ *         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_MEMORY.
+ *
+ * Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve. AHOY_ERR_REFUSED:
+ * nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`.
+ * With several URLs it is the last one's. on_close comes without an on_open then. Since 0.2.
+ */
+ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connect_options *options,
+                         ahoy_conn *conn);
+
+/**
+ * Asks one question and waits for the answer: connects, sends `len` bytes as one message, reads one message,
+ * closes. Without framing the answer is what one read gave.
+ *
+ * @param urls      one URL, or several with commas between: if one cannot be reached the next is tried.
+ * @param options   NULL: the defaults.
+ * @param data      the question; NULL if `len` is 0.
+ * @param buffer    receives the answer, at most `capacity` - 1 bytes of it, and a zero byte after it; NULL if
+ *                  you do not care.
+ * @param capacity  size of `buffer` in bytes; 0 if it is NULL.
+ * @param received  receives the length of the answer, without the zero byte; NULL if you do not care.
+ * @return AHOY_OK. AHOY_ERR_TOO_LONG: the answer does not fit. AHOY_ERR_EOF: the peer ended without an
+ *         answer. AHOY_ERR_NAME, _REFUSED, _UNREACHABLE, _RESET: the last URL's. AHOY_ERR_TIMEOUT.
+ *         AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG. AHOY_ERR_DEADLOCK: inside a callback.
+ *
+ * Waits on the calling thread. No thread and no descriptor is left (but that of a name server that does not
+ * answer, for a while). Since 0.2.
+ */
+ahoy_status ahoy_request(const char *urls, const ahoy_request_options *options, const void *data,
+                         size_t len, void *buffer, size_t capacity, size_t *received);
+
+/* ==============================================================================================
+ * Handing over
+ *
+ * A restart without a refused connection: the old process gives its listening sockets to the new one,
+ * which starts with them ("fd:5,fd:6"), and only then stops. c_examples/restart.c does it. (A listener that
+ * systemd holds, "systemd:", survives a restart by itself.)
+ * ============================================================================================== */
+
+/**
+ * Gives copies of a server's listening sockets: stream and datagram ones, in the order of the options (a udp://
+ * listener has one for each worker). They
+ * belong to the caller and are close-on-exec. From here on the server does not remove the files of its Unix
+ * sockets: somebody else may listen there. (A start replaces a file where nobody does.)
+ *
+ * @param fds       receives the descriptors; NULL only if `capacity` is 0.
+ * @param capacity  how many there is room for.
+ * @param count     receives how many there are.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL. AHOY_ERR_TOO_LONG: there are more than `capacity`;
+ *         `count` says how many, and no copy was made. AHOY_ERR_DESCRIPTORS.
+ *
+ * Since 0.2.
+ */
+ahoy_status ahoy_server_listeners(ahoy_server server, int *fds, size_t capacity, size_t *count);
+
+/**
+ * Sends copies of descriptors to the process at the other end of a connected Unix stream socket (SCM_RIGHTS).
+ *
+ * @param socket  the Unix socket; it stays open. May be blocking or not.
+ * @param count   1 to 253.
+ * @return AHOY_OK: handed to the system. AHOY_ERR_BAD_DESCRIPTOR: one of them is not open, or `socket` is none.
+ *         AHOY_ERR_INVALID: `count`. AHOY_ERR_NULL, AHOY_ERR_RESET. AHOY_ERR_DEADLOCK: inside a callback.
+ *
+ * Waits while the socket has no room. Since 0.2.
+ */
+ahoy_status ahoy_descriptors_send(int socket, const int *fds, size_t count);
+
+/**
+ * Receives what `ahoy_descriptors_send` sent. The descriptors belong to the caller and are close-on-exec.
+ *
+ * @param fds       receives the descriptors.
+ * @param capacity  how many there is room for.
+ * @param count     receives how many came.
+ * @return AHOY_OK. AHOY_ERR_EOF: the other end is gone. AHOY_ERR_TOO_LONG: more came than there is room for; they
+ *         are closed, and `count` says how many. AHOY_ERR_INVALID: what came was not sent by
+ *         `ahoy_descriptors_send`. AHOY_ERR_DESCRIPTORS: this process has no room for them.
+ *         AHOY_ERR_BAD_DESCRIPTOR, AHOY_ERR_NULL, AHOY_ERR_TIMEOUT (the socket's own SO_RCVTIMEO).
+ *         AHOY_ERR_DEADLOCK: inside a callback.
+ *
+ * Waits, as long as the socket's own timeout allows. Since 0.2.
+ */
+ahoy_status ahoy_descriptors_receive(int socket, int *fds, size_t capacity, size_t *count);
+
+/* ==============================================================================================
+ * Metrics
+ *
+ * What a server has done, as numbers (`ahoy_server_stats`) and as text for Prometheus.
+ * ============================================================================================== */
+
+/**
+ * Writes everything that a server counts in Prometheus' text format (version 0.0.4): traffic, connections by
+ * state, closes by reason, queues, refusals, the histogram of turn times, the driver. A handler for GET
+ * /metrics sends it as it is: c_examples/metrics.c does.
+ *
+ * @param text      receives the text and a zero byte; NULL if `capacity` is 0, to ask for the length.
+ * @param capacity  size of `text` in bytes; 16 KiB suffice.
+ * @param length    receives the length, without the zero byte, also when it does not fit; NULL if you do not
+ *                  care.
+ * @return AHOY_OK. AHOY_ERR_STALE. AHOY_ERR_TOO_LONG: `text` is too small, and unchanged. AHOY_ERR_NULL.
+ *
+ * Counting costs the workers no lock. Since 0.2.
+ */
+ahoy_status ahoy_metrics_text(ahoy_server server, char *text, size_t capacity, size_t *length);
 
 /* ==============================================================================================
  * Log
@@ -662,6 +1201,10 @@ typedef void (*ahoy_log_fn)(int32_t level, const char *message, void *user);
  * @param on_log  NULL: none.
  * @param user    passed to `on_log`.
  * @return AHOY_OK. AHOY_ERR_ENUM: no such level. AHOY_ERR_DEADLOCK: inside the log callback.
+ *
+ * Each place in the library writes at most ten messages of the levels error, warn and info in a second; the next
+ * one after that second says how many were held back ("... (and 1234 more like it)"), and `ahoy_metrics_text`
+ * counts them all.
  *
  * Since 0.1.
  */

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the library as one static archive, and writes beside it which system libraries it needs.
+# Builds the library as one static archive, and writes beside it which system libraries it needs, and its man pages.
 # usage: build-archive.sh plain|hooks|asan|tsan ARCHIVE
 #
 # The crate type is given here and not left to Cargo.toml: that lists rlib too, for the Rust tests, and with
@@ -37,6 +37,7 @@ sanitize() {
 
 case $variant in
     plain) ;;
+    probes) options+=(--features probes) ;;
     hooks) options+=(--features test-hooks) ;;
     asan)
         target_dir+=/asan
@@ -64,7 +65,14 @@ built=$target_dir/${triple:+$triple/}release
 mkdir -p "$(dirname "$archive")"
 # Everything but the remark that the list of libraries was written.
 if [ -t 2 ]; then export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-always}; fi
-"$cargo" "${toolchain[@]}" rustc "${options[@]}" --target-dir "$target_dir" -- \
-    --print native-static-libs="$built/native-libs" 2>&1 | sed '/native artifacts to link against/,+1d' >&2
+# The messages for machines tell where the pages are, whether or not they had to be made.
+{
+    "$cargo" "${toolchain[@]}" rustc "${options[@]}" --target-dir "$target_dir" \
+        --message-format=json-render-diagnostics -- --print native-static-libs="$built/native-libs" 2>&1 >&3 |
+        sed '/native artifacts to link against/,+1d' >&2
+} 3>"$archive.messages"
 echo "$(<"$built/native-libs")" >"$archive.libs"
+generated=$(sed -nE '/"build-script-executed".*#(ahoy@)?[0-9.]+"/s/.*"out_dir":"([^"]*)".*/\1/p' "$archive.messages")
+rm -rf "$(dirname "$archive")/man"
+cp -r "$generated/man" "$(dirname "$archive")/man"
 cp "$built/libahoy.a" "$archive"

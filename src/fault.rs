@@ -19,6 +19,9 @@ pub(crate) enum Call {
     Spawn,
     Memory,
     Poll,
+    Connect,
+    Recvmmsg,
+    Sendmmsg,
 }
 
 /// Asks whether a test wants this call to fail, just before it is made.
@@ -44,7 +47,7 @@ mod hooks {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     /// Names in the order of the enumeration.
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 17] = [
         "accept4",
         "recv",
         "sendmsg",
@@ -59,6 +62,9 @@ mod hooks {
         "spawn",
         "memory",
         "poll",
+        "connect",
+        "recvmmsg",
+        "sendmmsg",
     ];
 
     #[derive(Clone, Copy)]

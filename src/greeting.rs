@@ -1,11 +1,9 @@
 //! Greeting one client, blocking, without a server: what the well-known tutorial server does.
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
-use crate::net::{Endpoint, ListenMode, Listener, check_stream};
+use crate::net::{Deadline, Endpoint, ListenMode, Listener, check_stream};
 use crate::server;
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -26,12 +24,14 @@ const UNSEEN_BYTES: usize = 1024;
 pub fn greet_once(url: &str, greeting: &[u8], buffer: Option<&mut [MaybeUninit<u8>]>) -> Result<usize> {
     server::refuse_in_callback()?;
     let endpoint = Endpoint::parse(url)?;
-    let mode = ListenMode { backlog: BACKLOG, reuse_port: true, blocking: true };
+    let mode = ListenMode { backlog: BACKLOG, reuse_port: true, blocking: true, copies: 1 };
     let listeners = Listener::open(&endpoint, mode)?;
+    if listeners.iter().any(Listener::is_datagram) {
+        return Err(Error::new(Status::Url, format!("\"{url}\": nobody connects to a datagram socket")));
+    }
+    listeners.iter().for_each(Listener::commit);
     // A name may have several addresses; the first is enough for one client.
-    let listener = listeners
-        .first()
-        .ok_or_else(|| Error::new(Status::AddressUnavailable, format!("{endpoint}: the name has no address")))?;
+    let listener = listeners.first().expect("an endpoint has an address");
     let client = listener.accept().map_err(|error| Error::system(format_args!("accept {endpoint}"), &error))?;
     let count = greet(client.as_fd(), greeting, buffer)?;
     linger(client.as_fd());
@@ -92,40 +92,6 @@ fn read(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> Result<usize>
         match sys::recv(socket, buffer) {
             Ok(count) => return Ok(count),
             Err(error) => deadline.wait_or_fail(error)?,
-        }
-    }
-}
-
-/// Until when a socket's own timeout allows to wait for it, however often signal handlers interrupt that.
-struct Deadline<'a> {
-    socket: BorrowedFd<'a>,
-    event: i16,
-    until_ms: Option<u64>,
-}
-
-impl<'a> Deadline<'a> {
-    fn new(socket: BorrowedFd<'a>, event: i16) -> Result<Self> {
-        let options = socket2::SockRef::from(&socket);
-        let timeout = if event == libc::POLLIN { options.read_timeout() } else { options.write_timeout() };
-        let timeout = timeout.map_err(|error| Error::system("ask the socket for its timeout", &error))?;
-        let after = |timeout: Duration| sys::now_ms() + u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
-        Ok(Self { socket, event, until_ms: timeout.map(after) })
-    }
-
-    /// Waits, if it is only that the socket is not ready.
-    fn wait_or_fail(&self, error: io::Error) -> Result<()> {
-        let what = if self.event == libc::POLLIN { "recv" } else { "send" };
-        match error.raw_os_error() {
-            // A socket that listens.
-            Some(libc::EINVAL) => Err(Error { status: Status::BadDescriptor, ..Error::system(what, &error) }),
-            Some(libc::EAGAIN) => {
-                let ready = sys::poll([(self.socket.as_raw_fd(), self.event)], self.until_ms);
-                match ready.map_err(|error| Error::system("poll", &error))? {
-                    [true] => Ok(()),
-                    [false] => Err(Error::new(Status::Timeout, format!("{what}: the socket's own timeout has passed"))),
-                }
-            }
-            _ => Err(Error::system(what, &error)),
         }
     }
 }

@@ -4,24 +4,32 @@
 //!
 //! - `capi`: the C face, the only exports. One file for each group of `include/ahoy.h`.
 //! - [`server`]: a server from start to free; its workers, and what other threads ask of them.
-//! - [`greeting`]: the blocking calls that greet one client without a server.
+//! - [`greeting`], [`client`], [`handover`]: the blocking calls, which need no server: greet one client, ask one question,
+//!   pass descriptors to another process.
 //! - `driver`: between a worker and the kernel; one contract, epoll behind it.
 //! - [`conn`]: handles, the life of one connection, and the bytes it still has to send.
-//! - `timer`, [`net`], [`options`], [`metrics`], [`log`]: the wheel of timers, addresses, limits, counts, messages.
+//! - [`framing`]: how messages lie in a stream of bytes.
+//! - `resolver`, `timer`, [`net`], [`options`], [`metrics`], [`log`]: names, the wheel of timers, addresses, limits,
+//!   counts, messages.
 //! - [`sys`], [`status`], `fault`: the system calls, the codes, and the seam where tests make calls fail.
 //!
 //! Start reading at [`server`], then `server/worker.rs`: one turn of a worker is the whole engine.
 //! `docs/ARCHITECTURE.md` tells the invariants.
 
 pub mod capi;
+pub mod client;
 pub mod conn;
 mod driver;
 mod fault;
+pub mod framing;
 pub mod greeting;
+pub mod handover;
 pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod options;
+mod probes;
+mod resolver;
 pub mod server;
 pub mod status;
 pub mod sys;

@@ -1,5 +1,6 @@
 //! What a server is asked to be, checked before anything is started.
 
+use crate::framing::Framing;
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
 
@@ -10,6 +11,16 @@ pub enum Greet {
     Auto,
     /// As soon as someone connects.
     OnOpen,
+}
+
+/// What happens to a message that finds the queue of its connection full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// The connection is closed.
+    Close,
 }
 
 /// The bounds of a server. Zero stands for the default in what a program gives; never after [`Limits::checked`].
@@ -29,6 +40,18 @@ pub struct Limits {
     pub drain_ms: u32,
     /// Pending connections that the system keeps for each listener.
     pub backlog: u32,
+    /// Time for a message that has begun to be complete; [`NEVER_MS`]: any.
+    pub message_ms: u32,
+    /// Time in which a peer has to take something of what is queued; [`NEVER_MS`]: any.
+    pub write_ms: u32,
+    /// Bytes queued for one connection from which `on_writable` is owed.
+    pub queue_high_bytes: u32,
+    /// Bytes queued at which it comes.
+    pub queue_low_bytes: u32,
+    /// Time without traffic after which a datagram connection is closed.
+    pub datagram_idle_ms: u32,
+    /// At `queue_bytes_max`.
+    pub overflow: Overflow,
 }
 
 /// Everything that a server is started with.
@@ -49,18 +72,30 @@ pub struct Options {
     pub converses: bool,
     /// The program has an `on_end`: a peer that ended its side is not closed.
     pub half_open: bool,
+    /// The program has an `on_drain`: connections stay open while the server stops.
+    pub drains: bool,
+    /// Of listeners that do not say otherwise.
+    pub framing: Framing,
     /// What callbacks get as user data.
     pub user: HostUser,
 }
 
 /// As [`Options::workers`]: no thread, the program calls `turn`.
 pub const WORKERS_NONE: i32 = -1;
+/// As a deadline: none.
+pub const NEVER_MS: u32 = u32::MAX;
 /// Most workers that one server may have.
 pub const WORKERS_MAX: i32 = 1024;
 /// Most bytes that may be queued for one connection: counts of both sides of a mailbox stay within 32 bits.
 pub const QUEUE_BYTES_MAX: u32 = 1 << 30;
 
 impl Limits {
+    /// Whether so many bytes queued for one connection are a mark that the program has set.
+    #[inline]
+    pub(crate) fn is_high(&self, queued: usize) -> bool {
+        queued >= self.queue_high_bytes as usize && self.queue_high_bytes < self.queue_bytes_max
+    }
+
     /// The limits with every zero replaced by its default, or what is wrong with them.
     pub fn checked(self) -> Result<Self> {
         let mut checked = Self {
@@ -71,6 +106,10 @@ impl Limits {
             idle_ms: self.idle_ms,
             drain_ms: or(self.drain_ms, 5_000),
             backlog: or(self.backlog, 4_096),
+            message_ms: or(self.message_ms, 30_000),
+            write_ms: or(self.write_ms, 60_000),
+            datagram_idle_ms: or(self.datagram_idle_ms, 60_000),
+            ..self
         };
         if checked.queue_bytes_max > QUEUE_BYTES_MAX {
             let text = format!("queue_bytes_max is {}; it may be at most {QUEUE_BYTES_MAX}", checked.queue_bytes_max);
@@ -82,7 +121,18 @@ impl Limits {
         // What one connection may queue must fit into what all may, beside what workers keep at hand of it; or a send
         // could be refused for ever.
         let share = checked.queue_total_bytes_max - checked.queue_total_bytes_max / 16;
+        let high = or(checked.queue_high_bytes, checked.queue_bytes_max);
+        if high > checked.queue_bytes_max {
+            let text = format!("queue_high_bytes is {high}: more than queue_bytes_max, {}", checked.queue_bytes_max);
+            return Err(Error::new(Status::Invalid, text));
+        }
         checked.queue_bytes_max = checked.queue_bytes_max.min(u32::try_from(share).unwrap_or(u32::MAX));
+        checked.queue_high_bytes = high.min(checked.queue_bytes_max);
+        checked.queue_low_bytes = or(checked.queue_low_bytes, checked.queue_high_bytes / 2);
+        if checked.queue_low_bytes > checked.queue_high_bytes {
+            let text = format!("queue_low_bytes is {}: more than queue_high_bytes, {high}", checked.queue_low_bytes);
+            return Err(Error::new(Status::Invalid, text));
+        }
         Ok(checked)
     }
 }
@@ -125,6 +175,7 @@ mod tests {
         assert_eq!(limits.queue_bytes_max, 1 << 20);
         assert_eq!(limits.idle_ms, 0);
         assert_eq!(limits.drain_ms, 5_000);
+        assert_eq!((limits.queue_high_bytes, limits.queue_low_bytes), (1 << 20, 1 << 19));
     }
 
     #[test]
@@ -132,6 +183,8 @@ mod tests {
         for limits in [
             Limits { queue_bytes_max: QUEUE_BYTES_MAX + 1, ..Limits::default() },
             Limits { queue_total_bytes_max: u64::MAX, ..Limits::default() },
+            Limits { queue_bytes_max: 100, queue_high_bytes: 101, ..Limits::default() },
+            Limits { queue_high_bytes: 100, queue_low_bytes: 101, ..Limits::default() },
         ] {
             assert_eq!(limits.checked().unwrap_err().status, Status::Invalid, "{limits:?}");
         }

@@ -45,7 +45,7 @@ pub enum Status {
     Memory = -15,
     /// Out of file descriptors.
     Descriptors = -16,
-    /// The descriptor is not an open stream socket.
+    /// The descriptor is not an open socket of the kind that is needed.
     BadDescriptor = -17,
     /// The system gave no thread.
     Thread = -18,
@@ -71,6 +71,14 @@ pub enum Status {
     Unsupported = -28,
     /// The system call failed for another reason: see ahoy_last_error.
     System = -29,
+    /// A queue is full, and the server closes such connections.
+    Overflow = -30,
+    /// The name does not resolve to an address.
+    Name = -31,
+    /// The peer refused the connection: nobody listens there.
+    Refused = -32,
+    /// The network or the host cannot be reached.
+    Unreachable = -33,
 }
 
 struct Row {
@@ -121,6 +129,8 @@ impl From<&io::Error> for Status {
             Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors,
             Some(libc::EBADF | libc::ENOTSOCK | libc::ENOTCONN) => Self::BadDescriptor,
             Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => Self::Reset,
+            Some(libc::ECONNREFUSED) => Self::Refused,
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => Self::Unreachable,
             Some(libc::ETIMEDOUT) => Self::Timeout,
             _ if error.kind() == io::ErrorKind::OutOfMemory => Self::Memory,
             _ => Self::System,

@@ -81,6 +81,12 @@ impl<T> Wheel<T> {
         self.release(key.index)
     }
 
+    /// When a timer expires, if it has not.
+    pub(crate) fn deadline_ms(&self, key: TimerKey) -> Option<u64> {
+        let entry = self.entries.get(key.index as usize).filter(|entry| entry.generation == key.generation)?;
+        entry.payload.is_some().then_some(entry.deadline_ms)
+    }
+
     /// When to look again: no timer expires before this time. None: there is no timer.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         if self.heads[DUE] != NONE {

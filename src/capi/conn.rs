@@ -6,24 +6,28 @@ use std::ffi::{c_char, c_void};
 
 use super::guard::{guard, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
-use super::pointer::{bytes, out_text};
+use super::pointer::{array, bytes, out_text};
 use super::server::ahoy_free_fn;
 use crate::conn::handle::ConnId;
 use crate::server::commands;
-use crate::status::Status;
+use crate::status::{Result, Status};
 use crate::sys::{Finalizer, LentBytes};
 
-/// Sends `len` bytes. They are copied, queued, and leave in the order of the calls; what is sent inside
-/// one turn of the worker leaves in one system call.
+/// Sends one message of `len` bytes, in the frame that the connection's framing demands. It is copied, queued,
+/// and leaves in the order of the calls; what is sent inside one turn of the worker leaves in one
+/// system call. On a datagram connection a message is a datagram.
 ///
 /// @return AHOY_OK: queued. Nothing was queued on an error:
 ///         AHOY_ERR_AGAIN: `queue_bytes_max` or `queue_total_bytes_max` is reached; on_writable tells
-///         when to try again. AHOY_ERR_TOO_LONG: longer than `message_bytes_max` or `queue_bytes_max`
-///         allow at all. AHOY_ERR_CLOSED: the connection is closing. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is
-///         NULL and `len` is not 0. AHOY_ERR_MEMORY.
+///         when to try again. AHOY_ERR_OVERFLOW: `queue_bytes_max` is reached, and the server's `overflow` is
+///         AHOY_OVERFLOW_CLOSE: the connection closes. AHOY_ERR_TOO_LONG: longer than `message_bytes_max`,
+///         `queue_bytes_max` or the framing allow at all. AHOY_ERR_CLOSED: the connection is closing, or
+///         `ahoy_conn_end` was called. AHOY_ERR_STALE. AHOY_ERR_NULL: `data` is NULL and `len` is not 0.
+///         AHOY_ERR_MEMORY.
 ///
-/// AHOY_OK does not say that the peer has received them; what could not be delivered is counted in
-/// `ahoy_stats`. Sending 0 bytes does nothing. Since 0.1.
+/// AHOY_OK does not say that the peer has received it; what could not be delivered is counted in
+/// `ahoy_stats`. Without framing sending 0 bytes does nothing; with framing it sends an empty message.
+/// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: usize) -> Status {
     guard(|| {
@@ -33,7 +37,44 @@ pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: us
     })
 }
 
-/// Sends `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
+/// Memory that is a part of a message. (As a `struct iovec`.)
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ahoy_part {
+    /// Where it starts; NULL if `len` is 0.
+    pub data: *const c_void,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// Sends one message that lies in several places: all of it or, on an error, nothing.
+///
+/// @param parts  in order; NULL if `count` is 0.
+/// @param count  how many.
+/// @return as `ahoy_send`. Since 0.2.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_send_parts(conn: ahoy_conn, parts: *const ahoy_part, count: usize) -> Status {
+    guard(|| {
+        // SAFETY: the caller passes `count` parts, each with so many readable bytes.
+        let parts = unsafe { slice_of_parts(parts, count)? };
+        commands::send_parts(id(conn), &parts)
+    })
+}
+
+/// SAFETY: `parts` is NULL or has `count` entries, each with `len` readable bytes that outlive the result.
+unsafe fn slice_of_parts<'a>(parts: *const ahoy_part, count: usize) -> Result<Vec<&'a [u8]>> {
+    let mut slices = Vec::new();
+    // SAFETY: as promised by our caller.
+    let parts = unsafe { array(parts, count, "parts")? };
+    slices.try_reserve_exact(parts.len())?;
+    for part in parts {
+        // SAFETY: as promised by our caller.
+        slices.push(unsafe { bytes(part.data, part.len)? });
+    }
+    Ok(slices)
+}
+
+/// Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
 /// once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
 ///
 ///     ahoy_send_owned(conn, data, len, free, data);
@@ -41,7 +82,7 @@ pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: us
 /// @param on_free  called from any thread; NULL: nothing, for memory that lives as long as the program.
 /// @return as `ahoy_send`. On an error the memory stays the program's and `on_free` is not called.
 ///
-/// Worth it from some KiB on. Each call counts 64 bytes more than `len` in the limits. Since 0.1.
+/// Worth it from some KiB on. Each call counts 64 bytes more in the limits. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_send_owned(
     conn: ahoy_conn,
@@ -70,7 +111,7 @@ pub extern "C" fn ahoy_conn_greet(conn: ahoy_conn) -> Status {
 /// not read, on_close comes up to a second later: a close at once would reset the connection and destroy
 /// what is on its way.
 ///
-/// @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE.
+/// @return AHOY_OK, also when it is closing already. AHOY_ERR_STALE. AHOY_ERR_MEMORY.
 ///
 /// on_close never runs inside this call. Since 0.1.
 #[unsafe(no_mangle)]
@@ -78,9 +119,42 @@ pub extern "C" fn ahoy_conn_close(conn: ahoy_conn) -> Status {
     guard(|| commands::close(id(conn)))
 }
 
+/// Closes a connection at once: what is queued is cut off and counted (`bytes_cut`), and a TCP peer sees a
+/// reset. on_close follows.
+///
+/// @return AHOY_OK, also when it is closing already (then it no longer waits). AHOY_ERR_STALE. AHOY_ERR_AGAIN: the
+///         worker's mailbox is full. AHOY_ERR_MEMORY.
+///
+/// on_close never runs inside this call. Since 0.2.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_abort(conn: ahoy_conn) -> Status {
+    guard(|| commands::abort(id(conn)))
+}
+
+/// Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still come, until
+/// the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
+///
+/// @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
+///         AHOY_ERR_AGAIN: the worker's mailbox is full. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
+///
+/// Since 0.2.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_end(conn: ahoy_conn) -> Status {
+    guard(|| commands::end(id(conn)))
+}
+
+/// Bytes queued for a connection and not yet handed to the system, as the limits count them: frames included, and 64
+/// more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another thread it is a moment old. If
+/// it is `queue_high_bytes` or more, on_writable follows when it has fallen. Since 0.2.
+#[unsafe(no_mangle)]
+pub extern "C" fn ahoy_conn_queued(conn: ahoy_conn) -> usize {
+    guard_or(0, || commands::queued(id(conn)))
+}
+
 /// Pauses reading: no further message comes until `ahoy_conn_resume`, and the peer is held back by its own
 /// full buffers. Called in a callback of the connection it holds from the next message on; from
-/// another thread some may still come. A paused connection may not notice that its peer ended.
+/// another thread some may still come. A paused connection may not notice that its peer ended. (A datagram
+/// socket has many peers and cannot be paused: datagrams of a paused one are dropped, and counted.)
 ///
 /// @return AHOY_OK, also when it is paused already. AHOY_ERR_STALE. AHOY_ERR_AGAIN: the worker's mailbox is
 ///         full.
@@ -99,7 +173,7 @@ pub extern "C" fn ahoy_conn_resume(conn: ahoy_conn) -> Status {
     guard(|| commands::pause(id(conn), false))
 }
 
-/// Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312", or "unix:" for a peer without one.
+/// Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353"; "unix:" or "unixgram:", without a path, for one on a Unix socket.
 ///
 /// @param text      receives the URL and a zero byte.
 /// @param capacity  size of `text` in bytes; 64 suffice.

@@ -48,7 +48,7 @@ pub unsafe extern "C" fn ahoy_perror(prefix: *const c_char) {
     });
 }
 
-/// The library's version, such as "0.1.0"; AHOY_VERSION is the header's. The string lives forever.
+/// The library's version, such as "0.2.0"; AHOY_VERSION is the header's. The string lives forever.
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn ahoy_version() -> *const c_char {

@@ -18,3 +18,19 @@ pub struct ahoy_conn {
     /// Opaque.
     pub id: u64,
 }
+
+/// A timer. `id` 0: none. Valid until its `on_free` is called.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_timer {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// A function's subscription to a topic. `id` 0: none. Valid until its `on_free` is called.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_subscription {
+    /// Opaque.
+    pub id: u64,
+}

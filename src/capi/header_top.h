@@ -26,8 +26,9 @@
  *    is ended by _exit(0) if it does.
  *
  * Addresses are URLs: tcp://0.0.0.0:8888, tcp://[::]:0 (port 0: any free one), tcp://localhost:80,
- * unix:/run/a.sock, unix:@name (Linux's abstract names). IPv6 listeners take IPv6 only, so that a server
- * can listen on tcp://0.0.0.0:80 and tcp://[::]:80 at once.
+ * unix:/run/a.sock, unix:@name (Linux's abstract names), udp://0.0.0.0:5353, unixgram:/run/b.sock, fd:3,
+ * systemd:, systemd:name. IPv6 listeners take IPv6 only, so that a server can listen on tcp://0.0.0.0:80 and
+ * tcp://[::]:80 at once. On a datagram socket each peer address is a connection, with an idle time.
  *
  * This file is generated from the library's source: do not edit it.
  */

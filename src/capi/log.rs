@@ -33,6 +33,10 @@ pub type ahoy_log_fn = Option<unsafe extern "C" fn(level: i32, message: *const c
 /// @param user    passed to `on_log`.
 /// @return AHOY_OK. AHOY_ERR_ENUM: no such level. AHOY_ERR_DEADLOCK: inside the log callback.
 ///
+/// Each place in the library writes at most ten messages of the levels error, warn and info in a second; the next
+/// one after that second says how many were held back ("... (and 1234 more like it)"), and `ahoy_metrics_text`
+/// counts them all.
+///
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn ahoy_log_set(level: i32, on_log: ahoy_log_fn, user: *mut c_void) -> Status {

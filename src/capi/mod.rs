@@ -7,22 +7,35 @@
 // The comments become the header's: what a C caller has to see to is said there, in C's words.
 #![allow(clippy::missing_safety_doc)]
 
+mod client;
 mod conn;
 mod error;
+mod framing;
 mod greeting;
 mod guard;
 mod handle;
+mod handler;
+mod handover;
 #[cfg(feature = "test-hooks")]
 mod hooks;
 mod log;
+mod metrics;
 mod pointer;
 mod server;
+mod timer;
+mod topic;
 
+pub use client::*;
 pub use conn::*;
 pub use error::*;
+pub use framing::*;
 pub use greeting::*;
 pub use handle::*;
+pub use handover::*;
 #[cfg(feature = "test-hooks")]
 pub use hooks::*;
 pub use log::*;
+pub use metrics::*;
 pub use server::*;
+pub use timer::*;
+pub use topic::*;

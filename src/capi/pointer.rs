@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -27,6 +27,15 @@ pub(super) unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Re
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(Error::new(Status::Url, format!("{name} is not UTF-8"))),
     }
+}
+
+/// The text of a string that may not be NULL.
+///
+/// SAFETY: as for [`optional_text`].
+pub(super) unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    // SAFETY: as promised by our caller.
+    let bytes = unsafe { optional_bytes(pointer) }.ok_or_else(|| null(name))?;
+    std::str::from_utf8(bytes).map_err(|_| Error::new(Status::Invalid, format!("{name} is not UTF-8")))
 }
 
 /// The bytes of a string that may be NULL, without the zero byte.
@@ -60,6 +69,55 @@ pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Result<
     }
     // SAFETY: not NULL, within isize, and as promised by our caller.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
+}
+
+/// `count` values at `pointer`, which may be NULL only if there are none.
+///
+/// SAFETY: `pointer` is NULL or has `count` values that outlive the result.
+pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    require(pointer, name)?;
+    if count.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX.unsigned_abs()) {
+        return Err(Error::new(Status::TooLong, format!("{name} is longer than memory can be")));
+    }
+    if !pointer.is_aligned() {
+        return Err(Error::new(Status::Invalid, format!("{name} is not aligned")));
+    }
+    // SAFETY: not NULL, aligned, within isize, and as promised by our caller.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
+/// `count` descriptors, which need not be open.
+///
+/// SAFETY: as for [`array`].
+pub(super) unsafe fn descriptors<'a>(pointer: *const c_int, count: usize) -> Result<&'a [RawFd]> {
+    // SAFETY: as promised by our caller.
+    unsafe { array(pointer, count, "fds") }
+}
+
+/// Hands descriptors that `make` gives to the caller, who has room for `capacity`; all of them or none.
+///
+/// SAFETY: `pointer` is NULL or has room for `capacity` descriptors.
+pub(super) unsafe fn out_descriptors(
+    pointer: *mut c_int,
+    capacity: usize,
+    make: impl FnOnce() -> Result<Vec<OwnedFd>>,
+) -> Result<()> {
+    if capacity > 0 {
+        require(pointer, "fds")?;
+    }
+    let made = make()?;
+    if made.len() > capacity {
+        let text = format!("{} descriptors do not fit: there is room for {capacity}", made.len());
+        return Err(Error::new(Status::TooLong, text));
+    }
+    for (at, descriptor) in made.into_iter().enumerate() {
+        // SAFETY: `at` is less than `capacity`, and as promised by our caller.
+        unsafe { pointer.add(at).write(descriptor.into_raw_fd()) };
+    }
+    Ok(())
 }
 
 /// A buffer to write to, or none.
@@ -261,6 +319,54 @@ mod tests {
             assert_eq!(bytes(std::ptr::null(), 1).unwrap_err().status, Status::Null);
             assert!(bytes(std::ptr::null(), 0).unwrap().is_empty());
             assert!(out_buffer(std::ptr::null_mut(), 1).is_err());
+        }
+    }
+
+    #[test]
+    fn a_text_is_there_and_utf_8() {
+        // SAFETY: NULL, and strings that end with a zero byte.
+        unsafe {
+            assert_eq!(text(c"name".as_ptr(), "topic").unwrap(), "name");
+            assert_eq!(text(c"\xff".as_ptr(), "topic").unwrap_err().status, Status::Invalid);
+            let error = text(std::ptr::null(), "topic").unwrap_err();
+            assert_eq!((error.status, &*error.detail), (Status::Null, "topic is NULL"));
+        }
+    }
+
+    #[test]
+    fn an_array_is_checked_before_it_is_read() {
+        let numbers = [1u32, 2, 3];
+        // SAFETY: what is not refused is there.
+        unsafe {
+            assert_eq!(array(numbers.as_ptr(), 3, "numbers").unwrap(), numbers);
+            assert!(array::<u32>(std::ptr::null(), 0, "numbers").unwrap().is_empty());
+            assert_eq!(array::<u32>(std::ptr::null(), 1, "numbers").unwrap_err().status, Status::Null);
+            let odd = numbers.as_ptr().byte_add(1);
+            assert_eq!(array(odd, 1, "numbers").unwrap_err().status, Status::Invalid);
+            for count in [usize::MAX, usize::MAX / 4 + 2, isize::MAX.unsigned_abs() / 4 + 1] {
+                assert_eq!(array(numbers.as_ptr(), count, "numbers").unwrap_err().status, Status::TooLong);
+            }
+        }
+    }
+
+    #[test]
+    fn descriptors_are_handed_out_all_or_none() {
+        let open = |count: usize| -> Vec<OwnedFd> {
+            (0..count).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect()
+        };
+        let mut out = [-7; 2];
+        // SAFETY: there is room for two.
+        unsafe {
+            let error = out_descriptors(std::ptr::null_mut(), 1, || panic!("it is not asked")).unwrap_err();
+            assert_eq!(error.status, Status::Null);
+            let error = out_descriptors(out.as_mut_ptr(), 2, || Ok(open(3))).unwrap_err();
+            assert_eq!((error.status, out), (Status::TooLong, [-7; 2]));
+            let error = out_descriptors(std::ptr::null_mut(), 0, || Ok(open(1))).unwrap_err();
+            assert_eq!(error.status, Status::TooLong);
+            out_descriptors(std::ptr::null_mut(), 0, || Ok(Vec::new())).unwrap();
+            out_descriptors(out.as_mut_ptr(), 2, || Ok(open(2))).unwrap();
+            assert!(out.iter().all(|fd| sys::is_open(*fd)));
+            out.into_iter().for_each(sys::close);
         }
     }
 }

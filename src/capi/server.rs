@@ -6,14 +6,15 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
+use super::framing::ahoy_framing_options;
 use super::guard::{guard, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
-use super::pointer::{Sized, borrow, bytes, optional_text, out_text, read_sized, require, set_out, write_sized};
+use super::handler::convert;
+use super::pointer::{Sized, borrow, out_text, read_sized, require, set_out, write_sized};
 use crate::conn::handle::ConnId;
-use crate::options::{self, Greet, Limits, Options};
-use crate::server::{self, Handler, Server, ServerId, Stats};
+use crate::server::{self, Server, ServerId, Stats};
 use crate::status::{Error, Result, Status};
-use crate::sys::{FreeFn, HostUser};
+use crate::sys::FreeFn;
 
 /// As `workers`: no thread at all. The program's loop waits on `ahoy_server_fd` and calls
 /// `ahoy_server_turn`; the callbacks run inside that call.
@@ -27,18 +28,28 @@ pub const AHOY_GREET_ON_OPEN: i32 = 1;
 /// As `drain_ms` of `ahoy_server_stop`: as long as the server's options say.
 pub const AHOY_DRAIN_DEFAULT: i32 = -1;
 
-/// Someone connected, or a connection was adopted. Runs on the connection's worker, before every other
+/// As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish passes the
+/// connection by (and is counted).
+pub const AHOY_OVERFLOW_REFUSE: i32 = 0;
+/// As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by `ahoy_conn_abort`.
+pub const AHOY_OVERFLOW_CLOSE: i32 = 1;
+
+/// As a deadline in milliseconds: none.
+pub const AHOY_MS_NEVER: u32 = u32::MAX;
+
+/// A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected. Runs on the connection's worker, before every other
 /// callback of `conn`. Any call is legal, also closing `conn`.
 pub type ahoy_open_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *mut c_void)>;
 
-/// A message arrived: `len` bytes (never 0) at `data`, which live until this returns. Without framing a
-/// message is what one read gave: TCP may split and join what the peer sent. Runs on the
+/// A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message is
+/// what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what the peer sent. Runs on the
 /// connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no further message comes.
 pub type ahoy_message_fn =
     Option<unsafe extern "C" fn(conn: ahoy_conn, data: *const c_void, len: usize, user: *mut c_void)>;
 
-/// There is room again: a send for `conn` answered AHOY_ERR_AGAIN, and the bytes queued for it have since
-/// fallen to half of `queue_bytes_max` or less. Once for each such time. Runs on the connection's worker.
+/// There is room again: a message for `conn` was refused, or `queue_high_bytes` was reached, and the bytes
+/// queued for it have since fallen to `queue_low_bytes` or less. Once for each such time. Runs on the
+/// connection's worker.
 pub type ahoy_writable_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *mut c_void)>;
 
 /// The peer has ended its side (a half-close): no further message will come, but it may still read. With
@@ -46,11 +57,22 @@ pub type ahoy_writable_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *
 /// what was queued is out. Runs on the connection's worker.
 pub type ahoy_end_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *mut c_void)>;
 
+/// The server stops: finish the conversation. With this callback a connection stays open, messages still come
+/// and sends are still taken, until the program closes it or the time to drain is over; without it, it is
+/// closed when what was queued is out. Once, for each connection that is open then. Runs on the connection's
+/// worker.
+pub type ahoy_drain_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *mut c_void)>;
+
 /// The connection is over: its last callback, exactly once, on its worker. `reason` is
 ///
 ///  - AHOY_OK: this program closed it, and all that was queued was handed to the system;
 ///  - AHOY_ERR_EOF: the peer ended it; AHOY_ERR_RESET: the peer, or the network, broke it;
-///  - AHOY_ERR_TIMEOUT: nothing was received or sent for `idle_ms`, or a close was not done in `drain_ms`;
+///  - AHOY_ERR_TIMEOUT: nothing was received or sent for `idle_ms`; a message that had begun was not complete
+///    in `message_ms`; the peer took nothing for `write_ms`; a close was not done in `drain_ms`; or
+///    `ahoy_connect` had no answer;
+///  - AHOY_ERR_TOO_LONG: the peer began a message longer than `message_bytes_max`;
+///  - AHOY_ERR_OVERFLOW: its queue was full, and `overflow` is AHOY_OVERFLOW_CLOSE;
+///  - AHOY_ERR_NAME, AHOY_ERR_REFUSED, AHOY_ERR_UNREACHABLE: `ahoy_connect` could not open it;
 ///  - AHOY_ERR_STOPPED: the server stopped;
 ///  - AHOY_ERR_MEMORY, AHOY_ERR_PANIC, AHOY_ERR_SYSTEM: what their sentences say.
 ///
@@ -69,7 +91,8 @@ pub type ahoy_free_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 pub struct ahoy_server_options {
     /// sizeof(ahoy_server_options).
     pub size: usize,
-    /// Where to listen: one URL, or several with commas between. NULL: nowhere (see `ahoy_server_adopt`).
+    /// Where to listen: one URL, or several with commas between. NULL: nowhere (see `ahoy_server_adopt` and
+    /// `ahoy_connect`).
     pub listen: *const c_char,
     /// Number of worker threads, at most 1024. 0: as many as the CPUs that this process may use.
     /// AHOY_WORKERS_NONE: none, see `ahoy_server_turn`.
@@ -99,8 +122,8 @@ pub struct ahoy_server_options {
 
     /// Connections at once, over all workers. More are accepted, closed and counted. 0: 10,000.
     pub connections_max: u32,
-    /// Longest message in bytes, received (longer reads come in parts) or sent (AHOY_ERR_TOO_LONG).
-    /// 0: 1 MiB.
+    /// Longest message in bytes, received (with framing a longer one closes the connection, as soon as it
+    /// shows; without, longer reads come in parts) or sent (AHOY_ERR_TOO_LONG). 0: 1 MiB.
     pub message_bytes_max: u32,
     /// Bytes queued for one connection; then sends answer AHOY_ERR_AGAIN. At most 1 GiB, and never more than
     /// 15/16 of `queue_total_bytes_max`. Sends of several threads at the same moment may pass it by a message
@@ -108,7 +131,9 @@ pub struct ahoy_server_options {
     pub queue_bytes_max: u32,
     /// Pending connections that the system keeps for each listener. 0: 4096 (the system may allow fewer).
     pub backlog: u32,
-    /// Bytes queued for all connections together; then sends answer AHOY_ERR_AGAIN. 0: 256 MiB.
+    /// Bytes queued for all connections together, partial messages received included; then sends answer
+    /// AHOY_ERR_AGAIN, and a connection that needs more for its partial message is closed (AHOY_ERR_OVERFLOW).
+    /// 0: 256 MiB.
     pub queue_total_bytes_max: u64,
     /// Milliseconds without traffic in either direction after which a connection is closed
     /// (AHOY_ERR_TIMEOUT). 0: none, connections may be silent forever.
@@ -118,8 +143,29 @@ pub struct ahoy_server_options {
     pub drain_ms: u32,
     /// Not 0: set SO_REUSEPORT, so that several processes of one user can share a port.
     pub reuse_port: i32,
-    /// 0.
-    pub reserved: i32,
+    /// AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise. 0: RAW.
+    pub framing: i32,
+
+    /// The server stops. NULL: connections are closed when what was queued is out. Since 0.2, as all that
+    /// follows.
+    pub on_drain: ahoy_drain_fn,
+    /// The particulars of `framing`; NULL: none.
+    pub framing_options: *const ahoy_framing_options,
+    /// Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not counted while
+    /// the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
+    pub message_ms: u32,
+    /// Milliseconds that a peer may take nothing of what is queued for it (AHOY_ERR_TIMEOUT). 0: 60,000.
+    /// AHOY_MS_NEVER: none.
+    pub write_ms: u32,
+    /// Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0:
+    /// `queue_bytes_max`.
+    pub queue_high_bytes: u32,
+    /// Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`.
+    pub queue_low_bytes: u32,
+    /// AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE.
+    pub overflow: i32,
+    /// `idle_ms` of datagram connections, which end in no other way. 0: 60,000.
+    pub datagram_idle_ms: u32,
 }
 
 /// Starts a server: all its listeners listen and all its workers run when this returns.
@@ -133,7 +179,12 @@ pub struct ahoy_server_options {
 ///         no descriptor, no socket file, and `user` is still the program's.
 ///
 /// A socket file that a dead process left behind is replaced; one where somebody still listens is not
-/// (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns. Since 0.1.
+/// (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
+///
+/// "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs to the
+/// server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that FileDescriptorName),
+/// on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks for that (NOTIFY_SOCKET).
+/// AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_server_start(options: *const ahoy_server_options, server: *mut ahoy_server) -> Status {
     guard(|| {
@@ -149,8 +200,9 @@ pub unsafe extern "C" fn ahoy_server_start(options: *const ahoy_server_options, 
 }
 
 /// Stops a server: it accepts no more, what is queued for each connection is sent, and each connection is
-/// closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). What is left after `drain_ms` is cut
-/// off, and counted (see `ahoy_stats`).
+/// closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called instead, and
+/// the program closes each connection when it is done with it. What is left after `drain_ms` is cut off, and
+/// counted (see `ahoy_stats`).
 ///
 /// @param drain_ms  milliseconds; 0: cut at once what the system does not take; AHOY_DRAIN_DEFAULT: the
 ///                  server's `drain_ms`. A later stop can shorten the time, never lengthen it.
@@ -258,7 +310,7 @@ pub struct ahoy_stats {
     pub connections: u64,
     /// Connections open now on the worker that has most of them.
     pub connections_worker_max: u64,
-    /// Connections opened so far, accepted or adopted.
+    /// Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by `ahoy_connect`.
     pub opened: u64,
     /// Connections closed so far: on_close has returned.
     pub closed: u64,
@@ -282,6 +334,30 @@ pub struct ahoy_stats {
     pub connections_cut: u64,
     /// Bugs of the library that were caught.
     pub panics: u64,
+
+    /// Messages taken for sending: by sends, greetings, and publishes (for each connection). Since 0.2, as all
+    /// that follows.
+    pub messages_out: u64,
+    /// Messages that were refused because a queue was full: sends that answered AHOY_ERR_AGAIN or
+    /// AHOY_ERR_OVERFLOW.
+    pub messages_refused: u64,
+    /// Messages published.
+    pub published: u64,
+    /// Publishes that passed a connection by because its queue was full (for each connection).
+    pub published_dropped: u64,
+    /// Datagrams dropped: of a paused connection, of a new peer over `connections_max`, longer than
+    /// `message_bytes_max`, or refused by the system when sent.
+    pub datagrams_dropped: u64,
+    /// Outgoing connections that are being opened now.
+    pub connecting: u64,
+    /// Tries to open one that failed.
+    pub connects_failed: u64,
+    /// Bytes of partial messages kept now.
+    pub bytes_partial: u64,
+    /// Timers of the program that are running now.
+    pub timers: u64,
+    /// Turns of the workers.
+    pub turns: u64,
 }
 
 /// Tells what a server has done so far, also after it has stopped.
@@ -339,115 +415,17 @@ pub extern "C" fn ahoy_server_turn(server: ahoy_server, timeout_ms: i32) -> Stat
     })
 }
 
-fn find(server: ahoy_server) -> Result<std::sync::Arc<Server>> {
+pub(super) fn find(server: ahoy_server) -> Result<std::sync::Arc<Server>> {
     server::find(ServerId::from_raw(server.id))
-}
-
-/// SAFETY: strings end with a zero byte, `greeting` has `greeting_bytes` bytes, and the callbacks may be
-/// called with `user` from any thread until `on_free` has been.
-unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CHandler)> {
-    let greet = match given.greet {
-        AHOY_GREET_AUTO => Greet::Auto,
-        AHOY_GREET_ON_OPEN => Greet::OnOpen,
-        other => return Err(Error::new(Status::Enum, format!("greet: no mode has the number {other}"))),
-    };
-    if given.reserved != 0 {
-        return Err(Error::new(Status::Invalid, "reserved is not 0"));
-    }
-    // SAFETY: as promised by our caller.
-    let (listen, greeting) = unsafe {
-        let greeting = match given.greeting_bytes {
-            0 if !given.greeting.is_null() => std::ffi::CStr::from_ptr(given.greeting.cast()).to_bytes(),
-            length => bytes(given.greeting, length)?,
-        };
-        (optional_text(given.listen, "listen")?, greeting)
-    };
-    let options = Options {
-        listen: listen.map(str::to_owned),
-        workers: given.workers,
-        greet,
-        greeting: match given.greeting.is_null() {
-            true => options::copy(crate::greeting::DEFAULT_GREETING)?,
-            false => options::copy(greeting)?,
-        },
-        limits: Limits {
-            connections_max: given.connections_max,
-            message_bytes_max: given.message_bytes_max,
-            queue_bytes_max: given.queue_bytes_max,
-            queue_total_bytes_max: given.queue_total_bytes_max,
-            idle_ms: given.idle_ms,
-            drain_ms: given.drain_ms,
-            backlog: given.backlog,
-        },
-        reuse_port: given.reuse_port != 0,
-        converses: given.on_message.is_some(),
-        half_open: given.on_end.is_some(),
-        user: given.user,
-    };
-    Ok((options, CHandler { callbacks: *given }))
-}
-
-/// The program's callbacks.
-struct CHandler {
-    callbacks: ahoy_server_options,
-}
-
-// SAFETY: the header demands callbacks that may run on any thread; the pointers are only passed on to them.
-unsafe impl Send for CHandler {}
-// SAFETY: as above.
-unsafe impl Sync for CHandler {}
-
-impl Handler for CHandler {
-    fn on_open(&self, conn: ConnId, user: HostUser) {
-        if let Some(call) = self.callbacks.on_open {
-            // SAFETY: the program gave this function for this purpose.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
-        }
-    }
-
-    fn on_message(&self, conn: ConnId, data: &[u8], user: HostUser) {
-        if let Some(call) = self.callbacks.on_message {
-            // SAFETY: as above; `data` lives until the call returns.
-            unsafe { call(ahoy_conn { id: conn.raw() }, data.as_ptr().cast(), data.len(), user) }
-        }
-    }
-
-    fn on_writable(&self, conn: ConnId, user: HostUser) {
-        if let Some(call) = self.callbacks.on_writable {
-            // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
-        }
-    }
-
-    fn on_end(&self, conn: ConnId, user: HostUser) {
-        if let Some(call) = self.callbacks.on_end {
-            // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
-        }
-    }
-
-    fn on_close(&self, conn: ConnId, reason: Status, user: HostUser) {
-        if let Some(call) = self.callbacks.on_close {
-            // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) }
-        }
-    }
-
-    fn on_free(&self) {
-        if let Some(call) = self.callbacks.on_free {
-            // SAFETY: as above; the server calls this once, after the last callback.
-            unsafe { call(self.callbacks.user) }
-        }
-    }
 }
 
 // SAFETY: plain C structs for which all bytes zero are the defaults; `size` comes first.
 unsafe impl Sized for ahoy_server_options {
-    const SIZE_MIN: usize = size_of::<Self>();
+    const SIZE_MIN: usize = std::mem::offset_of!(ahoy_server_options, on_drain);
 }
 // SAFETY: as above.
 unsafe impl Sized for ahoy_stats {
-    const SIZE_MIN: usize = size_of::<Self>();
+    const SIZE_MIN: usize = std::mem::offset_of!(ahoy_stats, messages_out);
 }
 
 impl From<Stats> for ahoy_stats {
@@ -469,6 +447,16 @@ impl From<Stats> for ahoy_stats {
             bytes_cut: stats.bytes_cut,
             connections_cut: stats.connections_cut,
             panics: stats.panics,
+            messages_out: stats.messages_out,
+            messages_refused: stats.messages_refused,
+            published: stats.published,
+            published_dropped: stats.published_dropped,
+            datagrams_dropped: stats.datagrams_dropped,
+            connecting: stats.connecting,
+            connects_failed: stats.connects_failed,
+            bytes_partial: stats.bytes_partial,
+            timers: stats.timers,
+            turns: stats.turns,
         }
     }
 }

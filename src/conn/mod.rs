@@ -1,21 +1,27 @@
 //! One connection: its handle, its life, and the bytes it still has to send.
 
+pub(crate) mod budget;
 pub(crate) mod chunks;
 pub mod handle;
+pub(crate) mod ids;
 pub(crate) mod outbox;
+pub(crate) mod payload;
 pub(crate) mod slot;
 
 use crate::conn::outbox::Outbox;
+use crate::framing::Partial;
 use crate::status::Status;
-use crate::sys::Finalizer;
 use crate::timer::TimerKey;
 
-/// Where a connection is in its life. It only ever moves down this list.
+/// Where a connection is in its life. It only ever moves down this list, but for an outgoing one that is opened
+/// again after it was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Phase {
     /// No connection has this place in the table.
     #[default]
     Vacant,
+    /// On its way out: sends are taken and wait. The driver does not have it.
+    Connecting,
     /// Messages come in, sends are taken.
     Open,
     /// Closing: what is queued goes out; what comes in is thrown away.
@@ -31,40 +37,62 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// What the worker keeps of a connection. A quiet one has neither an outbox nor a timer.
+impl Phase {
+    /// Whether sends are taken.
+    #[inline]
+    pub(crate) fn takes_sends(self) -> bool {
+        matches!(self, Self::Open | Self::Connecting)
+    }
+}
+
+/// What the worker keeps of a connection. A quiet one has neither an outbox nor an intake nor a timer. `E` is what
+/// few connections have: the server's own business.
 #[derive(Debug)]
-pub(crate) struct Conn {
+pub(crate) struct Conn<E> {
     pub(crate) generation: u32,
-    pub(crate) phase: Phase,
-    pub(crate) reason: Status,
     pub(crate) flags: Flags,
+    pub(crate) phase: Phase,
+    /// The number of its framing in the server's table.
+    pub(crate) framing: u8,
+    pub(crate) reason: Status,
     /// When bytes last came or went; kept only where idle connections are closed.
     pub(crate) active_ms: u64,
     pub(crate) timer: Option<TimerKey>,
     /// What is queued and not yet given to the driver.
     pub(crate) outbox: Option<Box<Outbox>>,
-    /// Gives the program's user data back.
-    pub(crate) finalizer: Finalizer,
+    /// What came and is not yet delivered.
+    pub(crate) intake: Option<Box<Intake>>,
+    pub(crate) extra: Option<Box<E>>,
 }
 
-impl Default for Conn {
+/// A partial message, or messages that came before the program paused the connection.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) partial: Partial,
+    /// When the message began that is not complete.
+    pub(crate) since_ms: u64,
+}
+
+impl<E> Default for Conn<E> {
     fn default() -> Self {
         Self {
             generation: 0,
-            phase: Phase::Vacant,
-            reason: Status::Ok,
             flags: Flags::default(),
+            phase: Phase::Vacant,
+            framing: 0,
+            reason: Status::Ok,
             active_ms: 0,
             timer: None,
             outbox: None,
-            finalizer: Finalizer::NONE,
+            intake: None,
+            extra: None,
         }
     }
 }
 
 /// A set of yes-or-no facts about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     /// In the worker's list of connections with something to send.
@@ -87,6 +115,24 @@ impl Flags {
     pub(crate) const STARVED: Self = Self(1 << 8);
     /// Counted among those whose bytes were cut off.
     pub(crate) const CUT: Self = Self(1 << 9);
+    /// Its intake holds messages that were not delivered because it is paused.
+    pub(crate) const HELD: Self = Self(1 << 10);
+    /// The program ended our side: no more sends, and the peer is told when all is out.
+    pub(crate) const ENDING: Self = Self(1 << 11);
+    /// The peer was told.
+    pub(crate) const FINISHED: Self = Self(1 << 12);
+    /// To be closed with a reset.
+    pub(crate) const RESET: Self = Self(1 << 13);
+    /// A message is a datagram.
+    pub(crate) const DATAGRAM: Self = Self(1 << 14);
+    /// In the worker's list of connections that have held messages to deliver.
+    pub(crate) const RESUMED: Self = Self(1 << 16);
+    /// Opened by this side.
+    pub(crate) const OUTGOING: Self = Self(1 << 15);
+    /// Opened by this side, and it has been open since the last time that it was lost.
+    pub(crate) const CONNECTED: Self = Self(1 << 17);
+    /// Since then its peer has sent something.
+    pub(crate) const HEARD: Self = Self(1 << 18);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

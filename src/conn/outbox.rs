@@ -3,6 +3,8 @@
 
 use std::collections::{TryReserveError, VecDeque};
 
+use super::payload::Share;
+use crate::framing::Frame;
 use crate::sys::{self, LentBytes};
 
 /// A quiet connection has no outbox; a worker keeps spare ones, each with a buffer, for those that send.
@@ -15,12 +17,15 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// An empty buffer that the next copied bytes go to.
     spare: Vec<u8>,
+    /// What is queued may stay for long: buffers are no larger than they have to be.
+    is_tight: bool,
 }
 
 #[derive(Debug)]
 enum Segment {
     Copied(Vec<u8>),
     Lent(LentBytes),
+    Shared(Share),
 }
 
 impl Segment {
@@ -28,22 +33,89 @@ impl Segment {
         match self {
             Self::Copied(bytes) => bytes,
             Self::Lent(bytes) => bytes.as_slice(),
+            Self::Shared(share) => share.as_slice(),
         }
+    }
+
+    /// What it counts beside its bytes.
+    fn overhead(&self) -> usize {
+        if matches!(self, Self::Copied(_)) { 0 } else { SEGMENT_OVERHEAD_BYTES }
+    }
+}
+
+/// What is queued, as the limits count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// In the limit of the connection.
+    pub(crate) conn: usize,
+    /// In the limit of all connections, in which a shared payload is counted once, by itself.
+    pub(crate) total: usize,
+}
+
+impl Cost {
+    /// Of copied bytes.
+    #[inline]
+    pub(crate) fn copied(bytes: usize) -> Self {
+        Self { conn: bytes, total: bytes }
+    }
+
+    /// Of lent bytes, `framing` bytes of a frame included.
+    pub(crate) fn lent(bytes: usize) -> Self {
+        Self::copied(bytes + SEGMENT_OVERHEAD_BYTES)
+    }
+
+    /// Of a share in `bytes` bytes.
+    #[inline]
+    pub(crate) fn shared(bytes: usize) -> Self {
+        Self { conn: bytes + SEGMENT_OVERHEAD_BYTES, total: SEGMENT_OVERHEAD_BYTES }
+    }
+}
+
+impl std::ops::AddAssign for Cost {
+    #[inline]
+    fn add_assign(&mut self, more: Self) {
+        self.conn += more.conn;
+        self.total += more.total;
     }
 }
 
 /// The first buffer of an outbox: small messages of one turn fit.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
+/// The first one where what is queued may stay.
+const BUFFER_BYTES_TIGHT: usize = 256;
 /// Copied bytes behind a lent segment begin with a small one.
 const BUFFER_BYTES_BEHIND_LENT: usize = 64;
 /// Later buffers are larger, up to this.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// A larger buffer is given back to the system when an outbox is done, not kept as a spare.
 const SPARE_BYTES_MAX: usize = 16 << 10;
-/// What a lent segment counts beside its bytes, so that many tiny ones cannot outgrow a limit.
-pub(crate) const LENT_OVERHEAD_BYTES: usize = 64;
+/// What a lent or shared segment counts beside its bytes, so that many tiny ones cannot outgrow a limit.
+pub(crate) const SEGMENT_OVERHEAD_BYTES: usize = 64;
 
 impl Outbox {
+    /// For a connection whose peer takes nothing at present.
+    pub(crate) fn tight() -> Self {
+        Self { is_tight: true, ..Self::default() }
+    }
+
+    /// Gives back memory that holds nothing, or what is sent: the outbox has to wait, and with many that wait the memory
+    /// would be a multiple of what the limits count.
+    pub(crate) fn compact(&mut self) {
+        if let Some(Segment::Copied(first)) = self.segments.front_mut() {
+            first.drain(..std::mem::take(&mut self.sent));
+            first.shrink_to_fit();
+        }
+        if let Some(Segment::Copied(last)) = self.segments.back_mut() {
+            last.shrink_to_fit();
+        }
+        self.spare = Vec::new();
+    }
+
+    /// Makes an empty one as good as new.
+    pub(crate) fn renew(&mut self) {
+        self.is_tight = false;
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
@@ -53,50 +125,122 @@ impl Outbox {
         self.bytes
     }
 
-    /// What it counts in the limits: its bytes, and the overhead of its lent segments.
-    pub(crate) fn cost(&self) -> usize {
-        let lent = self.segments.iter().filter(|segment| matches!(segment, Segment::Lent(_))).count();
-        self.bytes + lent * LENT_OVERHEAD_BYTES
+    /// Bytes that are not sent, of an outbox of datagrams: without the length of four bytes before each.
+    pub(crate) fn datagram_bytes(&self) -> usize {
+        let mut bytes = self.slices().flatten();
+        let mut sum = 0;
+        loop {
+            let mut length = [0; 4];
+            for byte in &mut length {
+                let Some(next) = bytes.next() else { return sum };
+                *byte = *next;
+            }
+            let length = u32::from_be_bytes(length) as usize;
+            sum += length;
+            if length > 0 && bytes.nth(length - 1).is_none() {
+                return sum;
+            }
+        }
     }
 
-    /// Copies bytes to the end, all or nothing.
+    /// What it counts in the limits.
+    pub(crate) fn cost(&self) -> Cost {
+        let mut cost = Cost::default();
+        let mut sent = self.sent;
+        for segment in &self.segments {
+            let bytes = segment.as_slice().len() - std::mem::take(&mut sent);
+            cost.conn += bytes + segment.overhead();
+            cost.total += segment.overhead();
+            if !matches!(segment, Segment::Shared(_)) {
+                cost.total += bytes;
+            }
+        }
+        cost
+    }
+
+    /// Copies a message in its frame to the end, all or nothing; `length` is that of the parts together. What one call
+    /// copies lies in one piece.
     #[inline]
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
-        if let Some(Segment::Copied(last)) = self.segments.back_mut()
-            && last.capacity() - last.len() >= bytes.len()
-        {
-            last.extend_from_slice(bytes);
-            self.bytes += bytes.len();
-            return Ok(());
+    pub(crate) fn push(&mut self, frame: &Frame<'_>, parts: &[&[u8]], length: usize) -> Result<(), TryReserveError> {
+        let length = length + frame.overhead();
+        match self.segments.back_mut() {
+            Some(Segment::Copied(last)) if last.capacity() - last.len() >= length => fill(last, frame, parts),
+            _ => fill(self.push_buffer(length)?, frame, parts),
         }
-        self.push_buffer(bytes)
-    }
-
-    fn push_buffer(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
-        // Twice the one before, so that what is reserved is in proportion to what is counted, also where small copies
-        // and lent segments take turns.
-        let (mut buffer, wanted) = match self.segments.back() {
-            None => (std::mem::take(&mut self.spare), BUFFER_BYTES_MIN),
-            Some(Segment::Lent(_)) => (Vec::new(), BUFFER_BYTES_BEHIND_LENT),
-            Some(Segment::Copied(last)) => (Vec::new(), (2 * last.capacity()).min(BUFFER_BYTES_MAX)),
-        };
-        if buffer.capacity() < bytes.len().max(1) {
-            sys::reserve(&mut buffer, wanted.max(bytes.len()))?;
-        }
-        self.segments.try_reserve(1)?;
-        buffer.extend_from_slice(bytes);
-        self.bytes += bytes.len();
-        self.segments.push_back(Segment::Copied(buffer));
+        self.bytes += length;
         Ok(())
     }
 
-    /// Takes lent bytes over, if there is memory to remember them; otherwise they stay in `lent`.
-    pub(crate) fn push_lent(&mut self, lent: &mut Option<LentBytes>) -> Result<(), TryReserveError> {
-        self.segments.try_reserve(1)?;
-        if let Some(lent) = lent.take() {
-            self.bytes += lent.as_slice().len();
-            self.segments.push_back(Segment::Lent(lent));
+    /// Copies bytes that are in their frame already.
+    #[inline]
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
+        self.push(&Frame::default(), &[bytes], bytes.len())
+    }
+
+    /// Takes over bytes that are in their frame already; small ones go where there is room.
+    pub(crate) fn push_owned(&mut self, bytes: Vec<u8>) -> Result<(), TryReserveError> {
+        let has_room = match self.segments.back() {
+            Some(Segment::Copied(last)) => last.capacity() - last.len() >= bytes.len(),
+            Some(_) => false,
+            None => self.spare.capacity() >= bytes.len(),
+        };
+        if has_room || bytes.len() < BUFFER_BYTES_TIGHT {
+            return self.push_bytes(&bytes);
         }
+        self.segments.try_reserve(1)?;
+        self.bytes += bytes.len();
+        self.segments.push_back(Segment::Copied(bytes));
+        Ok(())
+    }
+
+    /// A buffer at the end with room for `length` bytes.
+    fn push_buffer(&mut self, length: usize) -> Result<&mut Vec<u8>, TryReserveError> {
+        // Twice the one before, so that what is reserved is in proportion to what is counted, also where small copies
+        // and other segments take turns.
+        let (mut buffer, wanted) = match self.segments.back() {
+            _ if self.is_tight => (Vec::new(), (self.bytes / 4).clamp(BUFFER_BYTES_TIGHT, BUFFER_BYTES_MAX)),
+            None => (std::mem::take(&mut self.spare), BUFFER_BYTES_MIN),
+            Some(Segment::Copied(last)) => (Vec::new(), (2 * last.capacity()).min(BUFFER_BYTES_MAX)),
+            Some(_) => (Vec::new(), BUFFER_BYTES_BEHIND_LENT),
+        };
+        if buffer.capacity() < length.max(1) {
+            sys::reserve(&mut buffer, wanted.max(length))?;
+        }
+        self.segments.try_reserve(1)?;
+        self.segments.push_back(Segment::Copied(buffer));
+        match self.segments.back_mut() {
+            Some(Segment::Copied(buffer)) => Ok(buffer),
+            _ => unreachable!("it was just put there"),
+        }
+    }
+
+    /// Takes a lent message over, with a frame around it, if there is memory to remember it; otherwise it stays in `lent`
+    /// and nothing is queued.
+    pub(crate) fn push_lent(&mut self, frame: &Frame<'_>, lent: &mut Option<LentBytes>) -> Result<(), TryReserveError> {
+        // First everything that can fail.
+        self.segments.try_reserve(3)?;
+        let mut suffix = Vec::new();
+        sys::reserve(&mut suffix, frame.suffix().len())?;
+        if !frame.prefix().is_empty() {
+            self.push_bytes(frame.prefix())?;
+        }
+        let Some(lent) = lent.take() else { return Ok(()) };
+        self.bytes += lent.as_slice().len();
+        self.segments.push_back(Segment::Lent(lent));
+        if !frame.suffix().is_empty() {
+            suffix.extend_from_slice(frame.suffix());
+            self.bytes += suffix.len();
+            self.segments.push_back(Segment::Copied(suffix));
+        }
+        Ok(())
+    }
+
+    /// Takes a share in a payload, its frame included.
+    #[inline]
+    pub(crate) fn push_share(&mut self, share: Share) -> Result<(), TryReserveError> {
+        self.segments.try_reserve(1)?;
+        self.bytes += share.as_slice().len();
+        self.segments.push_back(Segment::Shared(share));
         Ok(())
     }
 
@@ -117,24 +261,23 @@ impl Outbox {
 
     /// Drops the first `count` bytes, which are sent; says what that frees in the limits. Functions of the host
     /// run in here: nothing of the worker may be borrowed.
-    pub(crate) fn advance(&mut self, mut count: usize) -> usize {
-        let mut freed = count;
+    pub(crate) fn advance(&mut self, mut count: usize) -> Cost {
+        let mut freed = Cost::default();
         self.bytes -= count;
         while let Some(first) = self.segments.front() {
+            let is_shared = matches!(first, Segment::Shared(_));
             let rest = first.as_slice().len() - self.sent;
+            let done = rest.min(count);
+            freed += Cost { conn: done, total: if is_shared { 0 } else { done } };
             if count < rest {
                 self.sent += count;
                 break;
             }
             count -= rest;
             self.sent = 0;
-            match self.segments.pop_front() {
-                Some(Segment::Copied(buffer)) => self.keep(buffer),
-                Some(Segment::Lent(lent)) => {
-                    freed += LENT_OVERHEAD_BYTES;
-                    drop(lent);
-                }
-                None => {}
+            freed += Cost::copied(first.overhead());
+            if let Some(Segment::Copied(buffer)) = self.segments.pop_front() {
+                self.keep(buffer);
             }
         }
         freed
@@ -148,11 +291,24 @@ impl Outbox {
     }
 }
 
+#[inline]
+fn fill(buffer: &mut Vec<u8>, frame: &Frame<'_>, parts: &[&[u8]]) {
+    buffer.extend_from_slice(frame.prefix());
+    for part in parts {
+        buffer.extend_from_slice(part);
+    }
+    buffer.extend_from_slice(frame.suffix());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::budget::Budget;
+    use crate::conn::payload::Payload;
+    use crate::framing::Framing;
     use crate::sys::Finalizer;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn content(outbox: &Outbox) -> Vec<u8> {
         outbox.slices().flatten().copied().collect()
@@ -166,23 +322,23 @@ mod tests {
     fn small_messages_share_a_buffer_that_is_used_again() {
         let mut outbox = Outbox::default();
         for _ in 0..10 {
-            outbox.push(b"message").unwrap();
+            outbox.push_bytes(b"message").unwrap();
         }
         assert_eq!(outbox.slices().count(), 1);
-        assert_eq!(outbox.advance(70), 70);
+        assert_eq!(outbox.advance(70), Cost::copied(70));
         assert!(outbox.is_empty());
         let spare = outbox.spare.as_ptr();
-        outbox.push(b"again").unwrap();
+        outbox.push_bytes(b"again").unwrap();
         assert_eq!(outbox.slices().next().unwrap().as_ptr(), spare);
     }
 
     #[test]
     fn lent_bytes_cost_more_than_they_are_and_free_as_much() {
         let mut outbox = Outbox::default();
-        outbox.push_lent(&mut lend(b"")).unwrap();
-        outbox.push_lent(&mut lend(b"abc")).unwrap();
-        assert_eq!(outbox.cost(), 3 + 2 * LENT_OVERHEAD_BYTES);
-        assert_eq!(outbox.advance(3), 3 + 2 * LENT_OVERHEAD_BYTES);
+        outbox.push_lent(&Frame::default(), &mut lend(b"")).unwrap();
+        outbox.push_lent(&Frame::default(), &mut lend(b"abc")).unwrap();
+        assert_eq!(outbox.cost(), Cost::copied(3 + 2 * SEGMENT_OVERHEAD_BYTES));
+        assert_eq!(outbox.advance(3), Cost::copied(3 + 2 * SEGMENT_OVERHEAD_BYTES));
         assert!(outbox.is_empty());
     }
 
@@ -206,25 +362,40 @@ mod tests {
         /// Whatever is pushed and however it is sent, the bytes come out in order and the counts agree.
         #[test]
         fn bytes_come_out_in_order(
-            steps in prop::collection::vec((0..BYTES, 0usize..251, any::<bool>(), 0..BYTES), 1..STEPS),
+            steps in prop::collection::vec((0..BYTES, 0usize..251, 0..5, 0..BYTES), 1..STEPS),
         ) {
+            let budget = Arc::new(Budget::new(u64::MAX / 2, 1));
             let mut outbox = Outbox::default();
             let mut model = VecDeque::new();
-            for (length, start, lent, advance) in steps {
+            for (length, start, kind, advance) in steps {
                 let bytes = &BYTES_TO_SEND[start..start + length];
-                if lent {
-                    outbox.push_lent(&mut lend(bytes)).unwrap();
-                } else {
-                    let mut later = Outbox::default();
-                    later.push(bytes).unwrap();
-                    outbox.append(&mut later).unwrap();
+                let frame = Framing::Lines.frame(length).unwrap();
+                match kind {
+                    0 => outbox.push_lent(&frame, &mut lend(bytes)).unwrap(),
+                    1 => {
+                        let mut later = Outbox::default();
+                        later.push(&frame, &[&bytes[..length / 2], &bytes[length / 2..]], length).unwrap();
+                        outbox.append(&mut later).unwrap();
+                    }
+                    2 => outbox.push(&frame, &[bytes], length).unwrap(),
+                    3 => outbox.push_owned([bytes, b"\n"].concat()).unwrap(),
+                    _ => {
+                        let payload = Payload::new(bytes, &Framing::Lines, &budget).unwrap();
+                        outbox.push_share(Share::new(&payload, true)).unwrap();
+                    }
                 }
                 model.extend(bytes);
+                model.push_back(b'\n');
                 prop_assert_eq!(outbox.bytes(), model.len());
                 let before = outbox.cost();
                 let advance = advance.min(model.len());
-                let freed = outbox.advance(advance);
-                prop_assert_eq!(outbox.cost() + freed, before);
+                if start % 3 == 0 {
+                    outbox.compact();
+                    prop_assert_eq!(outbox.cost(), before);
+                }
+                let mut after = outbox.advance(advance);
+                after += outbox.cost();
+                prop_assert_eq!(after, before);
                 model.drain(..advance);
                 prop_assert_eq!(content(&outbox), Vec::from(model.clone()));
             }

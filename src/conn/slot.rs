@@ -37,6 +37,12 @@ pub(crate) const CLOSE_POSTED: u32 = 1;
 pub(crate) const WAIT_POSTED: u32 = 2;
 /// The connection is closing: its worker takes no more for it.
 pub(crate) const CLOSING: u32 = 4;
+/// The program has ended our side, or a request for that is in the worker's mailbox.
+pub(crate) const END_POSTED: u32 = 8;
+
+/// Where the first word of a peer has room for the number of the connection's framing.
+const FRAMING_SHIFT: u32 = 24;
+const FRAMING_MASK: u64 = 0xff << FRAMING_SHIFT;
 
 impl Slot {
     fn generation(&self) -> u32 {
@@ -129,10 +135,38 @@ impl Slot {
             return None;
         }
         let user = self.user.load(Ordering::Acquire);
-        let peer = Peer(std::array::from_fn(|at| self.peer[at].load(Ordering::Relaxed)));
+        let peer = self.peer();
         // Pairs with the fence in `reserve`: whoever saw a word of the successor also sees its generation.
         fence(Ordering::Acquire);
         self.is(id).then_some((user, peer))
+    }
+
+    /// The number of the connection's framing.
+    #[allow(clippy::cast_possible_truncation)] // eight bits
+    pub(crate) fn framing(&self) -> u8 {
+        (self.peer[0].load(Ordering::Relaxed) >> FRAMING_SHIFT) as u8
+    }
+
+    /// The peer; unnamed while it changes.
+    fn peer(&self) -> Peer {
+        let words = || self.peer.each_ref().map(|word| word.load(Ordering::Acquire));
+        let first = words();
+        // Pairs with the fences in `set_peer`: two equal readings with a word from before and one from after would
+        // need the first word to be empty in one of them.
+        fence(Ordering::Acquire);
+        let [head, high, low] = if words() == first { first } else { [0; 3] };
+        Peer([head & !FRAMING_MASK, high, low])
+    }
+
+    /// Replaces the peer: an outgoing connection is open. Only the worker does this.
+    pub(crate) fn set_peer(&self, peer: Peer) {
+        let framing = self.peer[0].load(Ordering::Relaxed) & FRAMING_MASK;
+        let [head, high, low] = peer.0;
+        self.peer[0].store(framing, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.peer[1].store(high, Ordering::Release);
+        self.peer[2].store(low, Ordering::Release);
+        self.peer[0].store(head | framing, Ordering::Release);
     }
 }
 
@@ -198,7 +232,7 @@ impl SlotTable {
     }
 
     /// Gives a place to a new connection.
-    pub(crate) fn reserve(&self, peer: Peer, user: HostUser) -> Result<ConnId> {
+    pub(crate) fn reserve(&self, peer: Peer, framing: u8, user: HostUser) -> Result<ConnId> {
         let mut places = self.lock();
         let index = match places.free.pop() {
             Some(index) => index,
@@ -213,7 +247,9 @@ impl SlotTable {
             // Pairs with the fence in `Slot::read`.
             fence(Ordering::Release);
             slot.user.store(user, Ordering::Relaxed);
-            for (word, value) in slot.peer.iter().zip(peer.0) {
+            let [head, high, low] = peer.0;
+            debug_assert_eq!(head & FRAMING_MASK, 0);
+            for (word, value) in slot.peer.iter().zip([head | u64::from(framing) << FRAMING_SHIFT, high, low]) {
                 word.store(value, Ordering::Relaxed);
             }
             // `inflight` is left alone: who raised it for a predecessor will lower it again.
@@ -325,13 +361,13 @@ mod tests {
     #[test]
     fn a_place_is_good_for_one_connection_at_a_time() {
         let table = SlotTable::new(3, 1);
-        let first = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
-        let second = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let first = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
+        let second = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         assert_eq!((first.worker(), first.index(), second.index()), (3, 0, 1));
         assert_ne!(first.raw(), 0);
         table.release(first);
         assert!(table.find(first).is_none());
-        let third = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let third = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         assert_eq!(third.index(), first.index());
         assert!(table.find(first).is_none());
         assert!(table.find(third).is_some());
@@ -341,7 +377,7 @@ mod tests {
     #[test]
     fn made_up_handles_find_nothing() {
         let table = SlotTable::new(0, 1);
-        let id = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let id = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         for forged in [
             ConnId::new(0, id.index(), id.generation() + 1),
             ConnId::new(0, id.index(), 0),
@@ -358,24 +394,24 @@ mod tests {
     #[test]
     fn a_place_without_generations_left_is_never_used_again() {
         let table = SlotTable::new(0, GENERATION_COUNT - 3);
-        let id = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let id = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         table.release(id);
-        let last = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let last = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         assert_eq!((last.index(), last.generation()), (id.index(), GENERATION_COUNT - 1));
         table.release(last);
-        assert_ne!(table.reserve(Peer::UNNAMED, null_mut()).unwrap().index(), id.index());
+        assert_ne!(table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap().index(), id.index());
     }
 
     #[test]
     fn a_flag_never_lands_on_a_successor() {
         let table = SlotTable::new(0, 1);
-        let id = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let id = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         let slot = table.find(id).unwrap();
         assert_eq!(slot.raise(id, CLOSE_POSTED), Raised::Now);
         assert_eq!(slot.raise(id, CLOSE_POSTED), Raised::Already);
         table.release(id);
         assert_eq!(slot.raise(id, WAIT_POSTED), Raised::Stale);
-        let next = table.reserve(Peer::UNNAMED, null_mut()).unwrap();
+        let next = table.reserve(Peer::UNNAMED, 0, null_mut()).unwrap();
         assert!(!slot.has_flag(next, CLOSE_POSTED));
         assert_eq!(slot.raise(id, CLOSE_POSTED), Raised::Stale);
     }
@@ -386,7 +422,7 @@ mod tests {
         let peer_of = |mark: u64| Peer([0, mark, mark]);
         let reader = {
             let table = Arc::clone(&table);
-            let first = table.reserve(peer_of(1), null_mut()).unwrap();
+            let first = table.reserve(peer_of(1), 0, null_mut()).unwrap();
             let slot = table.find(first).unwrap();
             std::thread::spawn(move || {
                 while let Some((_, peer)) = slot.read(first) {
@@ -397,7 +433,7 @@ mod tests {
         let first = ConnId::new(0, 0, 1);
         table.release(first);
         for mark in 2..200 {
-            let id = table.reserve(peer_of(mark), null_mut()).unwrap();
+            let id = table.reserve(peer_of(mark), 0, null_mut()).unwrap();
             table.release(id);
         }
         reader.join().unwrap();

@@ -9,11 +9,13 @@
 //! turn, but for the [`Event::Closed`] that ends it.
 #![allow(unsafe_code)]
 
+mod batch;
 mod epoll;
 mod socket;
 mod waker;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -39,16 +41,23 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     /// Someone connected to a listener.
-    Accepted { socket: OwnedFd, peer: Peer },
+    Accepted { listener: usize, socket: OwnedFd, peer: Peer },
     /// A listener could not accept. It is still on.
     AcceptFailed { listener: usize, error: io::Error },
-    /// Bytes came; never none. They live until the next call to the driver.
+    /// Bytes came (never none), or a datagram. They live until the next call to the driver.
     Received { conn: ConnId, data: &'a [u8] },
+    /// A datagram came to a listener. `is_cut`: it was longer than a datagram may be, and is not whole.
+    Datagram { listener: usize, origin: Origin, data: &'a [u8], is_cut: bool },
+    /// An attempt to connect has come to an end.
+    Connected { attempt: u64, result: io::Result<OwnedFd> },
     /// The peer has ended its side; nothing more will be received.
     Ended { conn: ConnId },
     /// Some of an outbox is handed to the system, or an error says why not. The outbox is the worker's again, as
     /// it was: the worker drops what is sent.
-    Sent { conn: ConnId, outbox: Box<Outbox>, result: io::Result<usize> },
+    Sent { conn: ConnId, outbox: Box<Outbox>, result: io::Result<Sent> },
+    /// The system takes no more at present: the peer does not read. What the driver has of the connection waits.
+    /// `unsent`: what [`Driver::unsent`] says now.
+    Blocked { conn: ConnId, unsent: usize },
     /// The connection is broken.
     Failed { conn: ConnId, error: io::Error },
     /// The connection is closed: its last event. What was in the driver's hands comes back.
@@ -59,8 +68,11 @@ impl Event<'_> {
     /// The connection that it is about.
     pub(crate) fn conn(&self) -> Option<ConnId> {
         match self {
-            Event::Accepted { .. } | Event::AcceptFailed { .. } => None,
+            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } | Event::Connected { .. } => {
+                None
+            }
             Event::Received { conn, .. }
+            | Event::Blocked { conn, .. }
             | Event::Ended { conn }
             | Event::Sent { conn, .. }
             | Event::Failed { conn, .. }
@@ -69,8 +81,42 @@ impl Event<'_> {
     }
 }
 
+/// What became of an outbox, or of the first part of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    /// Bytes of the outbox that are done with.
+    pub(crate) taken: usize,
+    /// Bytes handed to the system: without the lengths that keep datagrams apart.
+    pub(crate) out: usize,
+    /// Datagrams that the system refused.
+    pub(crate) lost: u32,
+    /// The peer, on a Unix socket, has no room at present, and nothing will say when it has: to be tried again later.
+    pub(crate) later: bool,
+}
+
+/// Where a datagram came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    Ip(SocketAddr),
+    /// A Unix socket's path, or its abstract name with the zero byte before it.
+    Path(Box<[u8]>),
+    /// A Unix socket without a name: nothing can be sent there.
+    Unnamed,
+}
+
+/// What a connection's socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    Stream,
+    /// The outbox holds a length of four bytes, big-endian, before each.
+    Datagrams,
+}
+
 /// Between one worker and the kernel. Orders for a connection that the driver does not have do nothing.
 pub(crate) trait Driver: Sized + Send {
+    /// What programs know it by.
+    const NAME: &'static str;
+
     /// Opens it.
     fn open(config: Config) -> io::Result<Self>;
 
@@ -83,11 +129,23 @@ pub(crate) trait Driver: Sized + Send {
     /// Accepts from a listening socket, which stays open until `unlisten`.
     fn listen(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()>;
 
+    /// Receives datagrams from a socket, which stays open as long as the driver; each peer of it can be attached.
+    fn listen_datagrams(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()>;
+
     /// Accepts no more from it.
     fn unlisten(&mut self, listener: usize, socket: BorrowedFd<'_>);
 
     /// Takes a connected socket on and receives from it. On an error the socket is closed.
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()>;
+    fn attach(&mut self, conn: ConnId, socket: OwnedFd, carries: Carries) -> io::Result<()>;
+
+    /// Takes a peer of a datagram listener on, to send to it.
+    fn attach_peer(&mut self, conn: ConnId, listener: usize, origin: &Origin) -> io::Result<()>;
+
+    /// Waits until a socket has connected; `attempt` is the worker's name for it.
+    fn connect(&mut self, attempt: u64, socket: OwnedFd);
+
+    /// Gives an attempt to connect up.
+    fn abandon(&mut self, attempt: u64);
 
     /// Receives from a connection, or holds it back.
     fn receive(&mut self, conn: ConnId, on: bool);
@@ -95,14 +153,19 @@ pub(crate) trait Driver: Sized + Send {
     /// Whether the peer has sent what was not received.
     fn unread(&self, conn: ConnId) -> bool;
 
+    /// Bytes that the system has and the peer has not taken. It grows less while a peer reads, long before the system
+    /// has room for more.
+    fn unsent(&self, conn: ConnId) -> usize;
+
     /// Sends an outbox that is not empty; at most one for a connection at a time.
     fn send(&mut self, conn: ConnId, outbox: Box<Outbox>);
 
     /// Ends our side: the peer sees the end of the stream.
     fn finish(&mut self, conn: ConnId);
 
-    /// Closes a connection.
-    fn close(&mut self, conn: ConnId);
+    /// Closes a connection: [`Event::Closed`] follows, also for one that the driver does not have. `reset`: the peer is
+    /// to know that something is missing.
+    fn close(&mut self, conn: ConnId, reset: bool);
 
     /// Waits until something has happened, at most `timeout_ms` (None: for ever). It may return early.
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()>;

@@ -58,18 +58,27 @@ pub(super) fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
 
 /// An address that the system wrote, whatever its family.
 fn peer(address: libc::sockaddr_in6) -> Peer {
-    match i32::from(address.sin6_family) {
-        libc::AF_INET => {
-            // SAFETY: an IPv4 address is shorter, has its family in the same place, and is plain bytes.
-            let v4 = unsafe { (&raw const address).cast::<libc::sockaddr_in>().read() };
+    // SAFETY: plain bytes.
+    let bytes = unsafe { std::slice::from_raw_parts((&raw const address).cast(), size_of_val(&address)) };
+    socket_address(bytes).map_or(Peer::UNNAMED, Peer::new)
+}
+
+/// The bytes of an address that the system wrote. None: it is neither IPv4 nor IPv6.
+pub(super) fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = bytes.first_chunk().map(|family| i32::from(libc::sa_family_t::from_ne_bytes(*family)))?;
+    match family {
+        libc::AF_INET if bytes.len() >= size_of::<libc::sockaddr_in>() => {
+            // SAFETY: there are enough bytes, and any bytes will do.
+            let v4 = unsafe { bytes.as_ptr().cast::<libc::sockaddr_in>().read_unaligned() };
             let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Peer::new(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
+            Some(SocketAddr::from((ip, u16::from_be(v4.sin_port))))
         }
-        libc::AF_INET6 => {
-            let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
-            let port = u16::from_be(address.sin6_port);
-            Peer::new(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id)))
+        libc::AF_INET6 if bytes.len() >= size_of::<libc::sockaddr_in6>() => {
+            // SAFETY: as above.
+            let v6 = unsafe { bytes.as_ptr().cast::<libc::sockaddr_in6>().read_unaligned() };
+            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            Some(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id)))
         }
-        _ => Peer::UNNAMED,
+        _ => None,
     }
 }

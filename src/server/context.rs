@@ -5,18 +5,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::mailbox::Command;
+use super::mailbox::{Command, Tally};
+use super::peers::NewPeer;
+use super::receiving::{Charge, Delivery, DeliveryEnd};
 use super::roster;
+use super::sending::Body;
 use super::shared::{ServerShared, Team, WorkerShared};
-use crate::conn::Phase;
 use crate::conn::handle::ConnId;
-use crate::conn::outbox::{LENT_OVERHEAD_BYTES, Outbox};
-use crate::driver::Event;
+use crate::conn::outbox::Outbox;
+use crate::conn::{Flags, Phase};
+use crate::driver::{Event, Sent};
 use crate::fault;
+use crate::framing::Partial;
 use crate::net::Peer;
 use crate::options::Greet;
+use crate::probes;
 use crate::status::Status;
-use crate::sys::LentBytes;
+use crate::sys::HostUser;
 
 /// How long a listener rests when the system has no descriptor or no memory for one more connection.
 pub(super) const REST_MS: u64 = 100;
@@ -30,9 +35,13 @@ pub(super) struct Context {
 /// What an event asks of the driver, to be done when the event itself is gone.
 pub(super) enum Follow {
     Nothing,
-    Take(OwnedFd, Peer),
+    Take(usize, OwnedFd, Peer),
     Rest(usize),
     Unlisten(usize),
+    /// A datagram came from somebody new.
+    Meet(NewPeer),
+    /// An attempt to connect has come to an end.
+    Attempted(u64, io::Result<OwnedFd>),
 }
 
 impl Context {
@@ -41,7 +50,10 @@ impl Context {
         match event {
             Event::Received { conn, data } => self.received(conn, data),
             Event::Sent { conn, outbox, result } => self.sent(conn, outbox, result),
-            Event::Accepted { socket, peer } => return Follow::Take(socket, peer),
+            Event::Blocked { conn, unsent } => drop(roster::with(|roster| roster.blocked(conn, unsent))),
+            Event::Datagram { listener, origin, data, is_cut } => return self.datagram(listener, origin, data, is_cut),
+            Event::Connected { attempt, result } => return Follow::Attempted(attempt, result),
+            Event::Accepted { listener, socket, peer } => return Follow::Take(listener, socket, peer),
             Event::AcceptFailed { listener, error } => return self.accept_failed(listener, &error),
             Event::Ended { conn } => {
                 if let Some(user) = roster::with(|roster| roster.ended(conn)).flatten() {
@@ -59,19 +71,59 @@ impl Context {
     pub(super) fn opened(&self, id: ConnId) {
         log::debug!("opened {:x}", id.raw());
         let user = roster::with(|roster| roster.user(id)).unwrap_or(std::ptr::null_mut());
+        probes::conn_opened(id.raw());
         self.server.handler.on_open(id, user);
-        if self.server.conduct.greet == Greet::OnOpen {
+        let is_outgoing = roster::with(|roster| roster.conn(id).is_some_and(|conn| conn.flags.has(Flags::OUTGOING)));
+        if self.server.conduct.greet == Greet::OnOpen && is_outgoing != Some(true) {
             self.greet(id);
         }
     }
 
+    /// Bytes came, or (none) a connection goes on after a pause.
     #[inline]
-    fn received(&self, id: ConnId, data: &[u8]) {
-        let Some(user) = roster::with(|roster| roster.received(id, data.len())).flatten() else { return };
-        fault::check_panic();
-        if self.server.conduct.converses {
-            self.server.handler.on_message(id, data, user);
+    pub(super) fn received(&self, id: ConnId, data: &[u8]) {
+        let Some(delivery) = roster::with(|roster| roster.begin_delivery(id, data.len())).flatten() else { return };
+        if delivery.is_whole {
+            self.deliver(id, data, &delivery, delivery.user);
         } else {
+            self.deliver_framed(id, data, delivery);
+        }
+    }
+
+    /// One message after the other, as long as the program takes them.
+    fn deliver_framed(&self, id: ConnId, data: &[u8], mut delivery: Delivery) {
+        let framing = self.server.framings.get(delivery.framing);
+        let most = self.server.limits.message_bytes_max as usize;
+        let mut before = delivery.intake.take();
+        let mut partial = before.as_mut().map_or_else(Partial::default, |intake| std::mem::take(&mut intake.partial));
+        let charge = Charge(if before.is_some() { partial.bytes() as u64 } else { 0 });
+        let mut rest = data;
+        let mut delivered = 0;
+        let mut refused = None;
+        while let Some(user) = roster::with(|roster| roster.goes_on(id)).flatten() {
+            match framing.next(&mut partial, &mut rest, most) {
+                Ok(Some(message)) => {
+                    delivered += 1;
+                    self.deliver(id, message, &delivery, user);
+                }
+                Ok(None) => break,
+                Err(why) => {
+                    refused = Some(why);
+                    break;
+                }
+            }
+        }
+        let end = DeliveryEnd { partial, rest, charged: charge.take(), delivered, refused, before };
+        roster::with(|roster| roster.end_delivery(id, end));
+    }
+
+    #[inline]
+    fn deliver(&self, id: ConnId, message: &[u8], delivery: &Delivery, user: HostUser) {
+        fault::check_panic();
+        probes::message_in(id.raw(), message.len());
+        if self.server.conduct.converses {
+            self.server.handler.on_message(id, message, user);
+        } else if !delivery.is_outgoing {
             self.greet(id);
         }
     }
@@ -80,7 +132,8 @@ impl Context {
     fn greet(&self, id: ConnId) {
         let closes = !self.server.conduct.converses;
         let sent = roster::with(|roster| {
-            let sent = roster.send(id, &self.server.greeting);
+            let server = Arc::clone(&roster.server);
+            let sent = roster.send(id, Body::Parts(&[&server.greeting]));
             if closes {
                 roster.close(id, Status::Ok);
             }
@@ -91,10 +144,10 @@ impl Context {
         }
     }
 
-    fn sent(&self, id: ConnId, mut outbox: Box<Outbox>, result: io::Result<usize>) {
-        let sent = *result.as_ref().unwrap_or(&0);
+    fn sent(&self, id: ConnId, mut outbox: Box<Outbox>, result: io::Result<Sent>) {
+        let sent = *result.as_ref().unwrap_or(&Sent::default());
         // Functions of the host's may run in here.
-        let freed = outbox.advance(sent);
+        let freed = outbox.advance(sent.taken);
         let after = roster::with(|roster| {
             let after = roster.sent(id, outbox, sent, freed);
             if let Err(error) = &result {
@@ -106,6 +159,26 @@ impl Context {
         drop(after.discarded);
         if after.is_writable && result.is_ok() {
             self.writable(id);
+        }
+    }
+
+    /// The server stops.
+    pub(super) fn drain(&self, id: ConnId) {
+        let is_open = |roster: &mut roster::Roster| roster.conn(id).is_some_and(|conn| conn.phase == Phase::Open);
+        let user = roster::with(|roster| is_open(roster).then(|| roster.user(id))).flatten();
+        if let Some(user) = user {
+            self.server.handler.on_drain(id, user);
+        }
+    }
+
+    /// An outgoing connection is down, and will be tried again.
+    pub(super) fn down(&self, id: ConnId, reason: Status) {
+        let on_down = |roster: &mut roster::Roster| {
+            let user = roster.user(id);
+            Some((roster.extra(id)?.connector.as_ref()?.on_down.clone()?, user))
+        };
+        if let Some((on_down, user)) = roster::with(on_down).flatten() {
+            on_down(id, reason, user);
         }
     }
 
@@ -133,55 +206,93 @@ impl Context {
         }
     }
 
-    /// Carries out a request for a connection that may be gone by now.
+    /// Carries out a request, for a connection that may be gone by now. (What needs the driver is the worker's.)
     pub(super) fn carry_out(&self, command: Command) {
         match command {
-            Command::Adopt { .. } => {}
-            Command::Send { conn, bytes } => self.send_posted(conn, &bytes, &mut None, bytes.len()),
-            Command::SendLent { conn, bytes } => {
-                let cost = bytes.as_slice().len() + LENT_OVERHEAD_BYTES;
+            Command::Adopt { .. } | Command::Connect { .. } | Command::Resolved { .. } => {}
+            Command::Send { conn, bytes, tally } => self.send_posted(conn, Body::Framed(bytes), tally),
+            Command::SendLent { conn, bytes, tally } => {
                 // If it is not taken, it is dropped here, with nothing borrowed.
-                self.send_posted(conn, &[], &mut Some(bytes), cost);
+                self.send_posted(conn, Body::Lent(&mut Some(bytes)), tally);
             }
+            Command::SendShare { conn, share, tally } => self.send_posted(conn, Body::Share(share), tally),
             Command::Close { conn } => drop(roster::with(|roster| roster.close(conn, Status::Ok))),
+            Command::Abort { conn, reason } => drop(roster::with(|roster| roster.abort(conn, reason))),
+            Command::End { conn } => drop(roster::with(|roster| roster.end(conn))),
             Command::Pause { conn, on } => drop(roster::with(|roster| roster.pause(conn, on))),
             Command::SetUser { conn, user, finalizer } => {
-                drop(roster::with(|roster| roster.set_user(conn, user.into_inner(), finalizer)));
+                let set = roster::with(|roster| roster.set_user(conn, user.into_inner(), finalizer));
+                if let Some(Err((error, _))) = &set
+                    && error.status == Status::Memory
+                {
+                    // The program was told otherwise.
+                    roster::with(|roster| roster.doom(conn, Status::Memory));
+                }
+                drop(set);
             }
             Command::Wait { conn } => {
                 if roster::with(|roster| roster.wait_posted(conn)) == Some(true) {
                     self.writable(conn);
                 }
             }
+            Command::Join { conn, topic } => self.join_posted(conn, &topic),
+            Command::Leave { conn, topic } => drop(roster::with(|roster| roster.leave(conn, &topic))),
+            Command::Publish(publish) => self.published(&publish),
+            Command::Subscribe(subscription) => self.take_subscription(subscription),
+            Command::Unsubscribe { id } => drop(roster::with(|roster| roster.unsubscribe(id))),
+            Command::StartTimer(timer) => self.take_timer(*timer),
+            Command::CancelTimer { id } => drop(roster::with(|roster| roster.cancel_timer(id))),
         }
     }
 
-    fn send_posted(&self, id: ConnId, bytes: &[u8], lent: &mut Option<LentBytes>, cost: usize) {
+    fn send_posted(&self, id: ConnId, body: Body<'_>, tally: Tally) {
+        let Tally { cost, bytes } = tally;
         roster::with(|roster| {
             if roster.conn(id).is_some_and(|conn| conn.phase <= Phase::Draining) {
-                roster.send_counted(id, bytes, lent, cost);
+                roster.send_counted(id, body, tally);
             } else {
                 // It was accepted, but the connection was over first.
-                let length = lent.as_ref().map_or(bytes.len(), |lent| lent.as_slice().len());
-                self.server.budget.give(cost as u64);
-                roster.count_cut(id, length);
+                self.server.budget.give(cost.total as u64);
+                roster.count_cut(id, bytes);
             }
             // Only now: at no moment they are counted nowhere.
-            roster.landed(id, cost);
+            roster.landed(id, cost.conn);
         });
     }
 
     /// The driver has closed the connection.
     fn over(&self, id: ConnId, outbox: Option<Box<Outbox>>) {
+        let outbox = match roster::with(|roster| roster.revive(id, outbox)) {
+            Some(Ok((reason, outboxes))) => {
+                log::debug!("lost {:x}: {}", id.raw(), reason.name().to_string_lossy());
+                drop(outboxes);
+                self.down(id, reason);
+                roster::with(|roster| roster.wait_to_retry(id));
+                return;
+            }
+            Some(Err(outbox)) => outbox,
+            None => None,
+        };
         let Some(farewell) = roster::with(|roster| roster.bury(id, outbox)).flatten() else { return };
+        // Each is dropped with nothing borrowed.
+        while let Some(finalizer) = roster::with(|roster| roster.pop_conn_timer(id)).flatten() {
+            drop(finalizer);
+        }
         if farewell.is_owed {
             log::debug!("closed {:x}: {}", id.raw(), farewell.reason.name().to_string_lossy());
+            probes::conn_closed(id.raw(), farewell.reason as i32);
             self.server.handler.on_close(id, farewell.reason, farewell.user);
         }
+        // What the callback has started for a connection that is over.
+        while let Some(finalizer) = roster::with(|roster| roster.pop_conn_timer(id)).flatten() {
+            drop(finalizer);
+        }
         // The handle is stale before the program gets back what it lent, and before the close is counted.
-        let finalizer = roster::with(|roster| roster.release(id));
-        self.me.counters.closed.add(u64::from(farewell.is_owed));
-        drop((finalizer, farewell.outboxes));
+        let extra = roster::with(|roster| roster.release(id)).flatten();
+        if farewell.is_owed {
+            self.me.counters.closed_for(farewell.reason);
+        }
+        drop((extra, farewell));
     }
 
     /// A connection that the driver does not have, and never will. If the program has the handle already, the
@@ -205,6 +316,25 @@ impl Context {
         self.over(id, None);
     }
 
+    /// As [`Context::lose`], for an outgoing connection: the program has its handle, and it was never open.
+    pub(super) fn lose_unopened(&self, id: ConnId, reason: Status) {
+        let user = self.me.slots.find(id).and_then(|slot| slot.read(id)).map_or(std::ptr::null_mut(), |(user, _)| user);
+        self.me.counters.opened.add(1);
+        probes::conn_closed(id.raw(), reason as i32);
+        self.server.handler.on_close(id, reason, user);
+        roster::with(|roster| {
+            // If it got as far as a place, it is counted there.
+            if roster.knows(id) {
+                roster.doom(id, reason);
+                drop(roster.release(id));
+            } else {
+                self.me.slots.release(id);
+                self.server.dismiss();
+            }
+        });
+        self.me.counters.closed_for(reason);
+    }
+
     /// A bug of ours costs the connection that it met.
     pub(super) fn caught_panic(&self, conn: Option<ConnId>) {
         self.me.counters.panics.add(1);
@@ -214,7 +344,7 @@ impl Context {
             roster.conn(id).is_some_and(|conn| conn.phase == Phase::Closed)
         });
         if is_closed == Some(true) {
-            drop(roster::with(|roster| roster.release(id)));
+            drop(roster::with(|roster| roster.release(id)).flatten());
         }
     }
 }

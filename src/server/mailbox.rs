@@ -5,7 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use socket2::SockAddr;
+
+use super::connect::Connector;
+use super::timers::{Timer, TimerId};
+use super::topics::{Publish, Subscription, SubscriptionId};
 use crate::conn::handle::ConnId;
+use crate::conn::outbox::Cost;
+use crate::conn::payload::Share;
 use crate::driver::Waker;
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
@@ -15,7 +22,6 @@ use crate::sys::{Finalizer, LentBytes};
 pub(crate) type UserWord = AtomicPtr<std::ffi::c_void>;
 
 /// One request. Those for a connection are carried out in the order in which they were posted.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// Take on a connection whose handle is given out already. `announced`: the program has it.
     Adopt {
@@ -23,15 +29,43 @@ pub(crate) enum Command {
         socket: OwnedFd,
         announced: bool,
     },
+    /// Open a connection whose handle the program has.
+    Connect {
+        conn: ConnId,
+        connector: Box<Connector>,
+    },
+    /// The addresses that an outgoing connection has asked for.
+    Resolved {
+        conn: ConnId,
+        question: u32,
+        addresses: Result<Vec<SockAddr>>,
+    },
+    /// A message in its frame.
     Send {
         conn: ConnId,
         bytes: Vec<u8>,
+        tally: Tally,
     },
     SendLent {
         conn: ConnId,
         bytes: LentBytes,
+        tally: Tally,
+    },
+    /// A publish that has to wait for what is in the mailbox.
+    SendShare {
+        conn: ConnId,
+        share: Share,
+        tally: Tally,
     },
     Close {
+        conn: ConnId,
+    },
+    Abort {
+        conn: ConnId,
+        reason: Status,
+    },
+    /// End our side.
+    End {
         conn: ConnId,
     },
     Pause {
@@ -47,28 +81,80 @@ pub(crate) enum Command {
     Wait {
         conn: ConnId,
     },
+    Join {
+        conn: ConnId,
+        topic: Box<str>,
+    },
+    Leave {
+        conn: ConnId,
+        topic: Box<str>,
+    },
+    Publish(Publish),
+    Subscribe(Box<Subscription>),
+    Unsubscribe {
+        id: SubscriptionId,
+    },
+    StartTimer(Box<Timer>),
+    CancelTimer {
+        id: TimerId,
+    },
+}
+
+/// What a message in the mailbox counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    /// In the limits.
+    pub(crate) cost: Cost,
+    /// Among the bytes cut off, if the connection is over first.
+    pub(crate) bytes: usize,
 }
 
 impl Command {
     /// The connection that it is for.
-    pub(crate) fn conn(&self) -> ConnId {
+    pub(crate) fn conn(&self) -> Option<ConnId> {
         match self {
             Self::Adopt { conn, .. }
+            | Self::Connect { conn, .. }
+            | Self::Resolved { conn, .. }
             | Self::Send { conn, .. }
             | Self::SendLent { conn, .. }
+            | Self::SendShare { conn, .. }
             | Self::Close { conn }
+            | Self::Abort { conn, .. }
+            | Self::End { conn }
             | Self::Pause { conn, .. }
             | Self::SetUser { conn, .. }
-            | Self::Wait { conn } => *conn,
+            | Self::Wait { conn }
+            | Self::Join { conn, .. }
+            | Self::Leave { conn, .. } => Some(*conn),
+            Self::Publish(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe { .. }
+            | Self::StartTimer(_)
+            | Self::CancelTimer { .. } => None,
         }
+    }
+
+    /// Whether it counts against [`COMMANDS_MAX`]. Of the others there is at most one of a kind for a connection, so that
+    /// the limit on connections bounds them, or the limit on bytes does.
+    fn is_bounded(&self) -> bool {
+        !matches!(
+            self,
+            Self::Close { .. }
+                | Self::End { .. }
+                | Self::Wait { .. }
+                | Self::Adopt { .. }
+                | Self::Connect { .. }
+                | Self::Resolved { .. }
+                | Self::Publish(_)
+                | Self::SendShare { .. }
+        )
     }
 }
 
-/// Requests that a mailbox holds. Closes, waits and adoptions go in beyond it: there is at most one of each for a
-/// connection, so that the limit on connections bounds them.
+/// Requests that a mailbox holds, and those that [`Command::is_bounded`] says no to.
 const COMMANDS_MAX: usize = 1 << 16;
 
-#[derive(Debug)]
 pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     /// There is something in the queue: the worker looks at this, not at the lock, once a turn.
@@ -76,7 +162,7 @@ pub(crate) struct Mailbox {
     waker: Arc<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Queue {
     commands: VecDeque<Command>,
     /// The worker is gone.
@@ -99,12 +185,11 @@ impl Mailbox {
 
     /// Posts a request; once it is sure that it can be posted, and before the worker can see it, `first` is done.
     pub(crate) fn post_after(&self, command: Command, first: impl FnOnce()) -> Result<(), (Error, Command)> {
-        let is_bounded = !matches!(command, Command::Close { .. } | Command::Wait { .. } | Command::Adopt { .. });
         let mut queue = self.lock();
         if queue.closed {
             return Err((Status::Stale.into(), command));
         }
-        if is_bounded && queue.commands.len() >= COMMANDS_MAX {
+        if command.is_bounded() && queue.commands.len() >= COMMANDS_MAX {
             return Err((Error::new(Status::Again, "the worker's mailbox is full"), command));
         }
         if fault::check(Call::Memory).is_err() || queue.commands.try_reserve(1).is_err() {
@@ -119,6 +204,11 @@ impl Mailbox {
             self.waker.wake();
         }
         Ok(())
+    }
+
+    /// Requests that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().commands.len()
     }
 
     /// Wakes the worker for something that is not in the mailbox.
@@ -141,6 +231,13 @@ impl Mailbox {
         std::mem::swap(&mut queue.commands, commands);
     }
 
+    /// Refuses requests from here on, unless a connection is on its way, which is still to be served.
+    pub(crate) fn close_if_done(&self) -> bool {
+        let mut queue = self.lock();
+        queue.closed |= !queue.commands.iter().any(|command| matches!(command, Command::Adopt { .. }));
+        queue.closed
+    }
+
     /// Refuses requests from here on; says what was left.
     pub(crate) fn close(&self) -> VecDeque<Command> {
         let mut queue = self.lock();
@@ -161,12 +258,12 @@ mod tests {
     fn it_is_bounded_but_a_close_always_goes_in() {
         let mailbox = Mailbox::new(Arc::new(Waker::new().unwrap()));
         for number in 0..COMMANDS_MAX as u64 {
-            mailbox.post(pause(number)).unwrap();
+            mailbox.post(pause(number)).ok().unwrap();
         }
-        let (error, command) = mailbox.post(pause(7)).unwrap_err();
+        let Err((error, command)) = mailbox.post(pause(7)) else { panic!("it is full") };
         assert_eq!(error.status, Status::Again);
         assert!(matches!(command, Command::Pause { .. }));
-        mailbox.post(Command::Close { conn: ConnId::from_raw(1) }).unwrap();
+        mailbox.post(Command::Close { conn: ConnId::from_raw(1) }).ok().unwrap();
         let mut commands = VecDeque::new();
         mailbox.take(&mut commands);
         assert_eq!(commands.len(), COMMANDS_MAX + 1);
@@ -176,8 +273,8 @@ mod tests {
     #[test]
     fn what_comes_too_late_comes_back() {
         let mailbox = Mailbox::new(Arc::new(Waker::new().unwrap()));
-        mailbox.post(pause(1)).unwrap();
+        mailbox.post(pause(1)).ok().unwrap();
         assert_eq!(mailbox.close().len(), 1);
-        assert_eq!(mailbox.post(pause(2)).unwrap_err().0.status, Status::Stale);
+        assert!(mailbox.post(pause(2)).is_err_and(|(error, _)| error.status == Status::Stale));
     }
 }

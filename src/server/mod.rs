@@ -1,32 +1,45 @@
 //! A server: listeners, workers and connections, from start to free.
 //!
-//! - `worker`: one turn of one worker, which is the whole engine.
-//! - `roster`: the part of a worker that calls inside callbacks reach.
+//! - `worker`: one turn of one worker, which is the whole engine; `opening`, `connecting`, `peers`: how connections come to
+//!   it; `ending`: how it stops; `context`: what it does about each event.
+//! - `roster`: the part of a worker that calls inside callbacks reach; its sides are `receiving`, `sending`, `deadlines`.
+//! - [`timers`], [`topics`] (and `membership`, their tables), [`connect`]: what else a server has, from any thread.
 //! - [`commands`]: what a program asks of a connection, from any thread; `mailbox`: how it gets there.
-//! - `shared`: what workers share; `budget`: the limit on bytes of all connections.
-//! - `registry`: where handles find what they name.
+//! - `shared`: what workers share; `registry`: where handles find what they name.
 
-mod budget;
 pub mod commands;
+pub mod connect;
+mod connecting;
 mod context;
+mod deadlines;
+mod ending;
 mod mailbox;
+mod membership;
+mod opening;
+mod peers;
+mod receiving;
 mod registry;
 mod roster;
 mod sending;
 mod shared;
 mod start;
+pub mod timers;
+pub mod topics;
 mod worker;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread::JoinHandle;
 
 use self::mailbox::Command;
-use self::shared::{ServerShared, Team};
+use self::shared::{FRAMING_OWN, ServerShared, Team};
 use self::worker::{Turned, Worker};
 use crate::conn::handle::ConnId;
-use crate::driver::Epoll;
-use crate::net::{Peer, peer_of_stream};
+use crate::driver::{Driver, Epoll};
+use crate::framing::Framing;
+use crate::metrics;
+use crate::net::{Listener, Peer, peer_of_stream};
 use crate::options::{Greet, Limits};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser, StopSignals};
@@ -46,6 +59,8 @@ pub trait Handler: Send + Sync {
     fn on_writable(&self, _conn: ConnId, _user: HostUser) {}
     /// The peer has ended its side.
     fn on_end(&self, _conn: ConnId, _user: HostUser) {}
+    /// The server stops.
+    fn on_drain(&self, _conn: ConnId, _user: HostUser) {}
     /// The connection is over: its last call.
     fn on_close(&self, _conn: ConnId, _reason: Status, _user: HostUser) {}
     /// The server is over: the last call of all.
@@ -86,6 +101,10 @@ pub struct Server {
     shared: Arc<ServerShared>,
     team: Team,
     addresses: Vec<String>,
+    /// Gone when every worker has let go of them.
+    listeners: Vec<Weak<Listener>>,
+    /// To be told of the stop.
+    has_systemd: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     own_loop: Option<OwnLoop>,
 }
@@ -131,6 +150,8 @@ pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
         reuse_port: false,
         converses: false,
         half_open: false,
+        drains: false,
+        framing: Framing::Raw,
         user: std::ptr::null_mut(),
     };
     let signals = StopSignals::block().map_err(|error| Error::system("signalfd", &error))?;
@@ -163,6 +184,9 @@ impl Server {
     /// Stops it: see `ahoy_server_stop`. None: within the time of its options.
     pub fn stop(&self, drain_ms: Option<u32>) {
         self.shared.stop(drain_ms.unwrap_or(self.shared.limits.drain_ms));
+        if self.has_systemd.swap(false, Ordering::Relaxed) {
+            start::tell_systemd("STOPPING=1");
+        }
         self.team.iter().for_each(|worker| worker.mailbox.wake());
     }
 
@@ -191,7 +215,42 @@ impl Server {
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.team.iter().for_each(|worker| stats.add(&worker.counters, worker.slots.taken() as u64));
+        stats.published += self.shared.published.load(Ordering::Relaxed);
+        stats.messages_refused += self.shared.refused.load(Ordering::Relaxed);
         stats
+    }
+
+    /// The same, and more, in Prometheus' text format.
+    pub fn metrics_text(&self) -> String {
+        let limits = &self.shared.limits;
+        let mut detail = metrics::Detail::default();
+        detail.driver = Epoll::NAME;
+        detail.connections_max = u64::from(limits.connections_max);
+        detail.queued_bytes_max = limits.queue_total_bytes_max;
+        detail.log_held_back = crate::log::held_back();
+        self.team.iter().for_each(|worker| detail.add(&worker.counters, worker.mailbox.len()));
+        metrics::text(&self.stats(), &detail)
+    }
+
+    /// How many listening sockets it has.
+    pub fn listener_count(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Copies of the listening sockets, for a successor, which the files of Unix sockets belong to from here on.
+    pub fn listeners(&self, capacity: usize) -> Result<Vec<OwnedFd>> {
+        if self.shared.stop_at_ms().is_some() {
+            return Err(Status::Stopped.into());
+        }
+        if self.listeners.len() > capacity {
+            let text = format!("there are {} listeners, and room for {capacity}", self.listeners.len());
+            return Err(Error::new(Status::TooLong, text));
+        }
+        let listeners: Option<Vec<_>> = self.listeners.iter().map(Weak::upgrade).collect();
+        let listeners = listeners.ok_or(Status::Stopped)?;
+        let copies = listeners.iter().map(|listener| listener.duplicate()).collect::<Result<_>>()?;
+        listeners.iter().for_each(|listener| listener.keep_file());
+        Ok(copies)
     }
 
     /// Takes a connected socket of the program's on. `announce` gets the handle before any callback does. On an
@@ -216,7 +275,7 @@ impl Server {
         let Some(target) = self.team.iter().min_by_key(|worker| worker.slots.taken()) else {
             return Err((Status::Stopped.into(), socket));
         };
-        let conn = match target.slots.reserve(peer, self.shared.user()) {
+        let conn = match target.slots.reserve(peer, FRAMING_OWN, self.shared.user()) {
             Ok(conn) => conn,
             Err(error) => return Err((error, socket)),
         };

@@ -114,7 +114,9 @@ pub(super) fn insert_worker(make: impl FnOnce(u32, u32) -> WorkerShared) -> Resu
 /// Takes a worker's number back.
 pub(super) fn remove_worker(worker: &WorkerShared) {
     // The next odd one after the last that was given out.
-    let next = (worker.slots.generation_last() + 2) | 1;
+    let ids = [&worker.timer_ids, &worker.subscription_ids].map(|ids| ids.generation_last());
+    let last = ids.into_iter().max().unwrap_or(0).max(worker.slots.generation_last());
+    let next = (last + 2) | 1;
     WORKERS.remove(worker.number, next, |_| true);
 }
 

@@ -3,18 +3,24 @@
 //! While a worker runs, its roster lies in a thread-local, and everybody borrows it for a moment, the worker
 //! itself included. The one rule: nothing of the program's is called while the roster is borrowed, neither a
 //! callback nor a function that frees (so outboxes and finalizers are handed out, and dropped outside).
+//!
+//! Its other sides have files of their own: `receiving`, `sending`, `deadlines`, `timers`, `topics`, `connect`, `peers`.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::budget::Lease;
+use super::connect::Connector;
+use super::membership::Topics;
+use super::peers::PeerKey;
 use super::shared::{ServerShared, WorkerShared};
+use super::timers::Timers;
+use crate::conn::budget::Lease;
 use crate::conn::chunks::Chunks;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
-use crate::conn::slot::{CLOSING, SlotCache};
-use crate::conn::{Conn, Flags, Phase};
+use crate::conn::slot::{CLOSING, END_POSTED, SlotCache};
+use crate::conn::{self, Flags, Intake, Phase};
 use crate::status::{Result, Status};
 use crate::sys::{self, Finalizer, HostUser};
 use crate::timer::Wheel;
@@ -41,19 +47,59 @@ pub(super) fn enter(roster: Option<Box<Roster>>) -> Option<Box<Roster>> {
     ROSTER.with(|place| place.replace(roster))
 }
 
-/// What a timer is for.
+/// What a timer of the wheel is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
-    /// The connection's deadline: idle, drain or linger, by its phase.
+    /// The connection's deadline: by its phase idle, message and write; connect; drain or linger.
     Conn(ConnId),
+    /// A timer of the program's, by its place.
+    Timer(u32),
     /// The listener has rested.
     Listener(usize),
+    /// Send again to those whose peers had no room and cannot tell when they have.
+    Delayed,
     /// Look whether there is room for those who were refused because of the limit for all connections.
     Starved,
 }
 
-/// How long a peer that has sent what nobody read may take to end its side.
-const LINGER_MS: u64 = 1_000;
+/// A connection, with what only the server knows of it.
+pub(super) type Conn = conn::Conn<Extra>;
+
+/// What few connections have.
+#[derive(Debug)]
+pub(super) struct Extra {
+    /// Gives the program's user data back.
+    pub(super) finalizer: Finalizer,
+    /// Since when the peer has taken nothing of what waits for it; 0: nothing waits.
+    pub(super) blocked_ms: u64,
+    /// What the system had, and the peer had not taken, then.
+    pub(super) unsent: usize,
+    /// The first of its memberships in topics, of its timers.
+    pub(super) first_member: u32,
+    pub(super) first_timer: u32,
+    /// How it is opened, if this side does that.
+    pub(super) connector: Option<Box<Connector>>,
+    /// Where its datagrams come from, if it shares a socket with others.
+    pub(super) peer: Option<PeerKey>,
+}
+
+/// The end of a list of places.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self {
+            finalizer: Finalizer::NONE,
+            blocked_ms: 0,
+            unsent: 0,
+            first_member: NOBODY,
+            first_timer: NOBODY,
+            connector: None,
+            peer: None,
+        }
+    }
+}
+
 /// A worker's connections, and what is queued for them.
 pub(crate) struct Roster {
     pub(super) me: Arc<WorkerShared>,
@@ -66,10 +112,14 @@ pub(crate) struct Roster {
     pub(super) dirty: Vec<ConnId>,
     /// Connections that want something else from the driver than what it does.
     pub(super) unsettled: Vec<ConnId>,
+    /// Connections that go on after a pause and have messages to deliver before they read again.
+    pub(super) resumed: Vec<ConnId>,
     /// Connections that wait for room in the limit for all of them.
     pub(super) starved: VecDeque<ConnId>,
     /// A timer will look after the starved.
     pub(super) starved_timer: bool,
+    /// Connections that send again in a moment.
+    pub(super) delayed: Vec<ConnId>,
     /// Connections that are not vacant.
     pub(super) count: usize,
     pub(super) conns: Chunks<Conn>,
@@ -78,6 +128,13 @@ pub(crate) struct Roster {
     #[allow(clippy::vec_box)]
     pub(super) spares: Vec<Box<Outbox>>,
     pub(super) lease: Lease,
+    pub(super) timers: Timers,
+    pub(super) topics: Topics,
+    /// Which connection has sent datagrams from there.
+    pub(super) peers: HashMap<PeerKey, ConnId>,
+    /// Attempts to connect that the driver has, and for whom.
+    pub(super) attempts: HashMap<u64, ConnId>,
+    pub(super) attempt_last: u64,
 }
 
 /// What is left of a connection when it is over.
@@ -87,16 +144,7 @@ pub(super) struct Farewell {
     /// The program knows the connection and is owed an `on_close`.
     pub(super) is_owed: bool,
     /// To be dropped with nothing borrowed.
-    pub(super) outboxes: [Option<Box<Outbox>>; 2],
-}
-
-/// What comes of an outbox that the driver has given back.
-#[derive(Default)]
-pub(super) struct AfterSent {
-    /// It is time for `on_writable`.
-    pub(super) is_writable: bool,
-    /// There was no memory to keep this. To be dropped with nothing borrowed.
-    pub(super) discarded: Option<Box<Outbox>>,
+    pub(super) _outboxes: [Option<Box<Outbox>>; 2],
 }
 
 impl Roster {
@@ -109,13 +157,20 @@ impl Roster {
             wheel: Wheel::new(now_ms),
             dirty: Vec::new(),
             unsettled: Vec::new(),
+            resumed: Vec::new(),
             starved: VecDeque::new(),
             starved_timer: false,
+            delayed: Vec::new(),
             count: 0,
             conns: Chunks::new(),
             slots: SlotCache::default(),
             spares: Vec::new(),
             lease: Lease::default(),
+            timers: Timers::default(),
+            topics: Topics::default(),
+            peers: HashMap::new(),
+            attempts: HashMap::new(),
+            attempt_last: 0,
         }
     }
 
@@ -136,6 +191,20 @@ impl Roster {
         self.slots.slot(id.index()).user()
     }
 
+    /// What few connections have, of one that has it.
+    pub(super) fn extra(&mut self, id: ConnId) -> Option<&mut Extra> {
+        self.conn(id)?.extra.as_deref_mut()
+    }
+
+    /// The same, made for a connection that does not have it yet.
+    pub(super) fn extra_mut(&mut self, id: ConnId) -> Result<&mut Extra> {
+        let conn = self.conn(id).ok_or(Status::Stale)?;
+        if conn.extra.is_none() {
+            conn.extra = Some(sys::boxed(Extra::default())?);
+        }
+        conn.extra.as_deref_mut().ok_or_else(|| Status::Stale.into())
+    }
+
     // ---- Opening and closing
 
     /// Makes room for a connection. It is open, but neither announced nor known to the driver.
@@ -144,25 +213,27 @@ impl Roster {
         let all = self.count + 1;
         self.dirty.try_reserve(all.saturating_sub(self.dirty.len()))?;
         self.unsettled.try_reserve(all.saturating_sub(self.unsettled.len()))?;
+        self.resumed.try_reserve(all.saturating_sub(self.resumed.len()))?;
         self.starved.try_reserve(all.saturating_sub(self.starved.len()))?;
         self.slots.know(&self.me.slots, id.index())?;
-        let (generation, active_ms) = (id.generation(), sys::now_ms());
-        *self.conns.grow_to(id.index())? = Conn { generation, phase: Phase::Open, active_ms, ..Conn::default() };
+        let slot = self.slots.slot(id.index());
+        let (generation, active_ms, framing) = (id.generation(), sys::now_ms(), slot.framing());
+        let mut flags = Flags::default();
+        flags.set(Flags::DATAGRAM, slot.read(id).is_some_and(|(_, peer)| peer.is_datagram()));
+        let conn = Conn { generation, phase: Phase::Open, active_ms, framing, flags, ..Conn::default() };
+        *self.conns.grow_to(id.index())? = conn;
         self.count += 1;
         Ok(())
     }
 
     /// The driver has it and the program will hear of it.
     pub(super) fn announce(&mut self, id: ConnId) -> Result<()> {
-        let idle_ms = self.server.limits.idle_ms;
-        if idle_ms > 0 {
-            self.set_deadline(id, Some(u64::from(idle_ms)))?;
-        }
-        if let Some(conn) = self.conn(id)
-            && !conn.flags.set(Flags::ANNOUNCED, true)
-        {
+        self.start_idle(id)?;
+        if let Some(conn) = self.conn(id) {
             conn.flags.set(Flags::READING, true);
-            self.me.counters.opened.add(1);
+            if !conn.flags.set(Flags::ANNOUNCED, true) {
+                self.me.counters.opened.add(1);
+            }
         }
         Ok(())
     }
@@ -170,9 +241,14 @@ impl Roster {
     /// Begins to close: what is queued goes out first, within the server's `drain_ms`; or, when the server stops,
     /// within the time that all its connections have.
     pub(super) fn close(&mut self, id: ConnId, reason: Status) {
-        let Some(conn) = self.conn(id).filter(|conn| conn.phase == Phase::Open) else { return };
+        self.forget_to_reconnect(id, reason);
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase.takes_sends()) else { return };
+        if conn.phase == Phase::Connecting {
+            return self.close_connecting(id, reason);
+        }
         conn.phase = Phase::Draining;
         conn.reason = reason;
+        self.me.counters.closing.add(1);
         self.slots.slot(id.index()).raise(id, CLOSING);
         let drain_ms = (reason != Status::Stopped).then_some(self.server.limits.drain_ms);
         if self.set_deadline(id, drain_ms.map(u64::from)).is_err() {
@@ -190,13 +266,50 @@ impl Roster {
         let queued = self.slots.slot(id.index()).queued();
         let Some(conn) = self.conn(id) else { return };
         // A close that had everything out keeps its good reason.
-        if conn.phase == Phase::Open || (conn.phase == Phase::Draining && queued > 0 && conn.reason != Status::Stopped)
-        {
+        if conn.phase.takes_sends() || (conn.phase == Phase::Draining && queued > 0 && conn.reason != Status::Stopped) {
             conn.reason = reason;
         }
-        conn.phase = Phase::Doomed;
+        let before = std::mem::replace(&mut conn.phase, Phase::Doomed);
+        if before == Phase::Connecting {
+            self.me.counters.connecting.subtract(1);
+        }
+        if before.takes_sends() {
+            self.me.counters.closing.add(1);
+        }
         self.slots.slot(id.index()).raise(id, CLOSING);
         self.unsettle(id);
+    }
+
+    /// Closes at the next chance, with a reset, so that the peer knows that something is missing.
+    pub(super) fn abort(&mut self, id: ConnId, reason: Status) {
+        self.forget_to_reconnect(id, reason);
+        let Some(conn) = self.conn(id).filter(|conn| conn.phase < Phase::Doomed) else { return };
+        conn.flags.set(Flags::RESET, true);
+        self.doom(id, reason);
+    }
+
+    /// The program has closed the connection, maybe while it was being lost: it is not opened again.
+    fn forget_to_reconnect(&mut self, id: ConnId, reason: Status) {
+        if reason == Status::Ok
+            && let Some(connector) = self.extra(id).and_then(|extra| extra.connector.as_mut())
+        {
+            connector.reconnect = false;
+        }
+    }
+
+    /// Ends our side when all is out.
+    pub(super) fn end(&mut self, id: ConnId) -> Result<()> {
+        let Some(conn) = self.conn(id) else { return Err(Status::Stale.into()) };
+        if !conn.phase.takes_sends() {
+            return Err(Status::Closed.into());
+        }
+        if conn.flags.has(Flags::DATAGRAM) {
+            return Err(Status::Unsupported.into());
+        }
+        conn.flags.set(Flags::ENDING, true);
+        self.slots.slot(id.index()).raise(id, END_POSTED);
+        self.unsettle(id);
+        Ok(())
     }
 
     /// Gives an order for every connection.
@@ -211,31 +324,54 @@ impl Roster {
 
     /// The connection is over: takes it apart. The handle stays good for questions until [`Roster::release`].
     pub(super) fn bury(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> Option<Farewell> {
-        self.conn(id)?.phase = Phase::Closed;
-        let user = self.user(id);
+        let reason = self.conn(id)?.reason;
+        let outboxes = self.take_apart(id, from_driver);
         let conn = self.conn(id)?;
-        let reason = conn.reason;
+        conn.phase = Phase::Closed;
         let is_owed = conn.flags.set(Flags::ANNOUNCED, false);
-        let timer = conn.timer.take();
-        let outboxes = [from_driver, conn.outbox.take()];
-        self.slots.slot(id.index()).raise(id, CLOSING);
-        if let Some(timer) = timer {
-            self.wheel.cancel(timer);
+        let peer = conn.extra.as_mut().and_then(|extra| extra.peer.take());
+        if let Some(peer) = peer {
+            self.peers.remove(&peer);
         }
-        for outbox in outboxes.iter().flatten() {
-            self.cut(id, outbox);
-        }
+        self.leave_all(id);
         if self.has_inflight(id) {
             // What is still in the mailbox will find it gone.
             self.count_cut_conn(id);
         }
-        Some(Farewell { reason, user, is_owed, outboxes })
+        Some(Farewell { reason, user: self.user(id), is_owed, _outboxes: outboxes })
+    }
+
+    /// Drops what the connection has of the conversation that is over: deadlines, partial messages and, counted,
+    /// what was not sent. The outboxes are to be dropped with nothing borrowed.
+    pub(super) fn take_apart(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> [Option<Box<Outbox>>; 2] {
+        self.slots.slot(id.index()).raise(id, CLOSING);
+        let Some(conn) = self.conn(id) else { return [from_driver, None] };
+        let timer = conn.timer.take();
+        let intake = conn.intake.take();
+        let outboxes = [from_driver, conn.outbox.take()];
+        if let Some(timer) = timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some(intake) = intake {
+            self.discharge(&intake);
+        }
+        for outbox in outboxes.iter().flatten() {
+            self.cut(id, outbox);
+        }
+        outboxes
+    }
+
+    fn discharge(&mut self, intake: &Intake) {
+        let bytes = intake.partial.bytes() as u64;
+        self.lease.give(&self.server.budget, bytes);
+        self.me.counters.bytes_partial.subtract(bytes);
     }
 
     /// An outbox will never be sent.
     pub(super) fn cut(&mut self, id: ConnId, outbox: &Outbox) {
         self.unqueue(id, outbox.bytes(), outbox.cost());
-        self.count_cut(id, outbox.bytes());
+        let is_datagram = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::DATAGRAM));
+        self.count_cut(id, if is_datagram { outbox.datagram_bytes() } else { outbox.bytes() });
     }
 
     /// Counts bytes that were accepted and will never be sent, and the connection, once.
@@ -256,42 +392,15 @@ impl Roster {
 
     /// Takes the place back: the handle is stale from here on. What gives the user data back is to be dropped with
     /// nothing borrowed.
-    pub(super) fn release(&mut self, id: ConnId) -> Finalizer {
-        let Some(conn) = self.conn(id) else { return Finalizer::NONE };
+    pub(super) fn release(&mut self, id: ConnId) -> Option<Box<Extra>> {
+        let conn = self.conn(id)?;
         conn.phase = Phase::Vacant;
-        let finalizer = std::mem::replace(&mut conn.finalizer, Finalizer::NONE);
+        let extra = conn.extra.take();
         self.count -= 1;
+        self.me.counters.closing.subtract(1);
         self.me.slots.release(id);
         self.server.dismiss();
-        finalizer
-    }
-
-    // ---- Time
-
-    /// Notes that bytes came or went. Only where idle connections are closed: then the time has to be that of the
-    /// moment, because a callback of this turn may have taken longer than a connection may be idle.
-    #[inline]
-    pub(super) fn touch(&mut self, id: ConnId) {
-        if self.server.limits.idle_ms > 0 {
-            let now_ms = sys::now_ms();
-            if let Some(conn) = self.conn(id) {
-                conn.active_ms = now_ms;
-            }
-        }
-    }
-
-    /// Replaces the connection's deadline. None: it has none.
-    fn set_deadline(&mut self, id: ConnId, after_ms: Option<u64>) -> Result<()> {
-        if let Some(before) = self.conn(id).and_then(|conn| conn.timer.take()) {
-            self.wheel.cancel(before);
-        }
-        let Some(after_ms) = after_ms else { return Ok(()) };
-        // Not the time of the turn: a callback of this turn may have taken long.
-        let key = self.wheel.start(sys::now_ms() + after_ms, Due::Conn(id))?;
-        if let Some(conn) = self.conn(id) {
-            conn.timer = Some(key);
-        }
-        Ok(())
+        extra
     }
 
     /// All is out, and nothing is left unread: it can be closed.
@@ -301,76 +410,16 @@ impl Roster {
         }
     }
 
-    pub(super) fn linger(&mut self, id: ConnId) {
-        let linger_ms = LINGER_MS.min(u64::from(self.server.limits.drain_ms));
-        if let Some(conn) = self.conn(id) {
-            conn.phase = Phase::Lingering;
-        }
-        if self.set_deadline(id, Some(linger_ms)).is_err() {
-            self.doom(id, Status::Memory);
-        }
-    }
-
-    /// The connection's deadline has come.
-    pub(super) fn deadline(&mut self, id: ConnId) {
-        let idle_ms = u64::from(self.server.limits.idle_ms);
-        let now_ms = self.now_ms;
-        let Some(conn) = self.conn(id) else { return };
-        conn.timer = None;
-        // What came in this turn may be later than the turn.
-        let quiet_ms = now_ms.saturating_sub(conn.active_ms);
-        if conn.phase == Phase::Open && quiet_ms < idle_ms {
-            // Traffic does not touch the wheel; the deadline moves when it comes.
-            if self.set_deadline(id, Some(idle_ms - quiet_ms)).is_ok() {
-                return;
-            }
-        }
-        self.doom(id, Status::Timeout);
-    }
-
-    // ---- Receiving
-
-    /// Bytes came. Some: they are a message for the program.
-    #[inline]
-    pub(super) fn received(&mut self, id: ConnId, length: usize) -> Option<HostUser> {
-        self.me.counters.bytes_in.add(length as u64);
-        self.touch(id);
-        let conn = self.conn(id)?;
-        if conn.phase != Phase::Open {
-            return None;
-        }
-        self.me.counters.messages_in.add(1);
-        Some(self.user(id))
-    }
-
-    /// The peer has ended its side. Some: the program wants to know.
-    pub(super) fn ended(&mut self, id: ConnId) -> Option<HostUser> {
-        let half_open = self.server.conduct.half_open;
-        let conn = self.conn(id)?;
-        conn.flags.set(Flags::ENDED, true);
-        conn.flags.set(Flags::READING, false);
-        if conn.phase == Phase::Open && half_open {
-            return Some(self.user(id));
-        }
-        self.close(id, Status::Eof);
-        self.unsettle(id);
-        None
-    }
-
-    pub(super) fn pause(&mut self, id: ConnId, on: bool) {
-        if let Some(conn) = self.conn(id) {
-            conn.flags.set(Flags::PAUSED, on);
-            self.unsettle(id);
-        }
-    }
-
-    /// Replaces the user data; the finalizer of what was there before comes back. (The new one, if the connection is
-    /// gone.)
-    pub(super) fn set_user(&mut self, id: ConnId, user: HostUser, finalizer: Finalizer) -> Finalizer {
-        let Some(conn) = self.conn(id) else { return finalizer };
-        let before = std::mem::replace(&mut conn.finalizer, finalizer);
+    /// Replaces the user data; the finalizer of what was there before comes back, or the new one with the reason why
+    /// not.
+    pub(super) fn set_user(&mut self, id: ConnId, user: HostUser, finalizer: Finalizer) -> UserSet {
+        let extra = match self.extra_mut(id) {
+            Ok(extra) => extra,
+            Err(error) => return Err((error, finalizer)),
+        };
+        let before = std::mem::replace(&mut extra.finalizer, finalizer);
         self.slots.slot(id.index()).set_user(user);
-        before
+        Ok(before)
     }
 
     // ---- The worker's own business
@@ -390,14 +439,15 @@ impl Roster {
             Some(slot) => slot.land(cost),
             None => self.me.slots.land(id, cost),
         }
-        if self.conn(id).is_some_and(|conn| conn.phase == Phase::Draining) {
+        if self.conn(id).is_some_and(|conn| conn.phase == Phase::Draining || conn.flags.has(Flags::ENDING)) {
             self.unsettle(id);
         }
     }
 
     /// How long to wait for something to happen, before a deadline comes or there is work left.
     pub(super) fn timeout_ms(&self) -> Option<u64> {
-        if !self.dirty.is_empty() || !self.unsettled.is_empty() || self.me.mailbox.has_mail() {
+        let has_work = !self.dirty.is_empty() || !self.unsettled.is_empty() || !self.resumed.is_empty();
+        if has_work || self.me.mailbox.has_mail() {
             return Some(0);
         }
         let stop_ms = self.server.stop_at_ms();
@@ -410,3 +460,6 @@ impl Roster {
         self.lease.settle(&self.server.budget);
     }
 }
+
+/// What comes of [`Roster::set_user`].
+pub(super) type UserSet = std::result::Result<Finalizer, (crate::status::Error, Finalizer)>;

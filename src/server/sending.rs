@@ -1,55 +1,212 @@
 //! The roster's side of sending: what is queued, what it counts, and who waits for room.
 
-use super::roster::{AfterSent, Due, Roster};
-use super::shared::ServerShared;
+use std::sync::Arc;
+
+use super::mailbox::Tally;
+use super::roster::{Conn, Due, Roster};
+use super::shared::FRAMING_OWN;
 use crate::conn::handle::ConnId;
-use crate::conn::outbox::{LENT_OVERHEAD_BYTES, Outbox};
+use crate::conn::outbox::{Cost, Outbox};
+use crate::conn::payload::{Payload, Share};
 use crate::conn::slot::WAIT_POSTED;
 use crate::conn::{Flags, Phase};
+use crate::driver::Sent;
+use crate::framing::Frame;
+use crate::options::{Limits, Overflow};
+use crate::probes;
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, LentBytes};
 
 /// How often those are looked after who wait for room in the limit for all connections.
 const STARVED_MS: u64 = 10;
+/// How long a peer on a Unix datagram socket gets to make room.
+const DELAY_MS: u64 = 5;
 /// Spare outboxes, with their buffers, that a worker keeps.
 const SPARES_MAX: usize = 64;
+/// Longest datagram: what IPv4 has room for.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// What comes of an outbox that the driver has given back.
+#[derive(Default)]
+pub(super) struct AfterSent {
+    /// It is time for `on_writable`.
+    pub(super) is_writable: bool,
+    /// There was no memory to keep this. To be dropped with nothing borrowed.
+    pub(super) discarded: Option<Box<Outbox>>,
+}
+
+/// What a message is made of.
+pub(super) enum Body<'a> {
+    /// To be copied, with a frame around it.
+    Parts(&'a [&'a [u8]]),
+    /// A copy that another thread has made, with a frame around it.
+    Framed(Vec<u8>),
+    /// To be taken over, with a frame around it. Stays where it is if that fails.
+    Lent(&'a mut Option<LentBytes>),
+    /// Shared with other connections, its frame included.
+    Share(Share),
+}
+
+impl Body<'_> {
+    /// Its length without a frame.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        match self {
+            // The program may have made the lengths up.
+            Self::Parts(parts) => parts.iter().fold(0, |sum, part| sum.saturating_add(part.len())),
+            Self::Framed(bytes) => bytes.len(),
+            Self::Lent(lent) => lent.as_ref().map_or(0, |lent| lent.as_slice().len()),
+            Self::Share(share) => share.as_slice().len(),
+        }
+    }
+
+    /// What it counts, with `overhead` bytes of a frame.
+    #[inline]
+    pub(super) fn cost(&self, overhead: usize) -> Cost {
+        let bytes = self.length().saturating_add(overhead);
+        match self {
+            Self::Parts(_) | Self::Framed(_) => Cost::copied(bytes),
+            Self::Lent(_) => Cost::lent(bytes),
+            Self::Share(_) => Cost::shared(bytes),
+        }
+    }
+
+    #[inline]
+    fn push(self, outbox: &mut Outbox, frame: &Frame<'_>) -> Result<()> {
+        let length = self.length();
+        let pushed = match self {
+            Self::Parts(parts) => outbox.push(frame, parts, length),
+            Self::Framed(bytes) => outbox.push_owned(bytes),
+            Self::Lent(lent) => outbox.push_lent(frame, lent),
+            Self::Share(share) => outbox.push_share(share),
+        };
+        pushed.map_err(Error::from)
+    }
+}
 
 impl Roster {
     // ---- Sending
 
-    /// Queues a copy.
+    /// Queues a message, or says why not and sees to it that `on_writable` comes.
     #[inline]
-    pub(super) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<()> {
-        self.admit(id, bytes.len(), bytes.len())?;
-        if bytes.is_empty() {
+    pub(super) fn send(&mut self, id: ConnId, body: Body<'_>) -> Result<()> {
+        let queued = self.queue(id, body);
+        if let Err(error) = &queued
+            && matches!(error.status, Status::Again | Status::Overflow)
+        {
+            self.me.counters.messages_refused.add(1);
+        }
+        queued
+    }
+
+    #[inline]
+    fn queue(&mut self, id: ConnId, body: Body<'_>) -> Result<()> {
+        let Self { conns, server, slots, lease, me, spares, dirty, .. } = self;
+        let known = |conn: &&mut Conn| conn.generation == id.generation() && conn.phase != Phase::Vacant;
+        let Some(conn) = conns.get_mut(id.index()).filter(known) else { return Err(Status::Stale.into()) };
+        if !conn.phase.takes_sends() || conn.flags.has(Flags::ENDING) {
+            return Err(Status::Closed.into());
+        }
+        let length = body.length();
+        let frame = match &body {
+            Body::Parts(_) | Body::Lent(_) => server.framings.get(conn.framing).frame(length)?,
+            Body::Framed(_) | Body::Share(_) => Frame::default(),
+        };
+        let cost = body.cost(frame.overhead());
+        too_long(&server.limits, length, cost.conn, conn.flags.has(Flags::DATAGRAM))?;
+        if cost.conn == 0 && matches!(body, Body::Parts(_)) {
             return Ok(());
         }
-        let pushed = self.outbox(id).push(bytes);
-        self.pushed(id, bytes.len(), bytes.len(), pushed.map_err(Error::from))
+        let slot = slots.slot(id.index());
+        let queued = slot.queued() + cost.conn;
+        if queued + slot.inflight() > server.limits.queue_bytes_max as usize {
+            return Err(self.refuse(id, QUEUE_FULL));
+        }
+        if !lease.take(&server.budget, cost.total as u64) {
+            return Err(self.refuse(id, TOTAL_FULL));
+        }
+        if !conn.flags.set(Flags::DIRTY, true) {
+            dirty.push(id);
+        }
+        let outbox = outbox_of(conn, spares);
+        let before = outbox.bytes();
+        if let Err(error) = body.push(outbox, &frame) {
+            lease.give(&server.budget, cost.total as u64);
+            return Err(error);
+        }
+        slot.set_queued(queued);
+        me.counters.bytes_queued.add((outbox.bytes() - before) as u64);
+        me.counters.messages_out.add(1);
+        probes::message_out(id.raw(), length);
+        if server.limits.is_high(queued) {
+            conn.flags.set(Flags::WAITING, true);
+        }
+        Ok(())
     }
 
-    /// Queues lent bytes; takes them out of `lent` when it does.
-    pub(super) fn send_lent(&mut self, id: ConnId, lent: &mut Option<LentBytes>) -> Result<()> {
-        let length = lent.as_ref().map_or(0, |lent| lent.as_slice().len());
-        self.admit(id, length, length + LENT_OVERHEAD_BYTES)?;
-        let pushed = self.outbox(id).push_lent(lent);
-        self.pushed(id, length, length + LENT_OVERHEAD_BYTES, pushed.map_err(Error::from))
+    /// There is no room.
+    #[cold]
+    fn refuse(&mut self, id: ConnId, why: &'static str) -> Error {
+        if why == QUEUE_FULL && self.server.limits.overflow == Overflow::Close {
+            self.abort(id, Status::Overflow);
+            return Error::new(Status::Overflow, why);
+        }
+        self.wait(id);
+        Error::new(Status::Again, why)
     }
 
-    /// Queues bytes that another thread has counted already (`cost` in the slot and in the budget).
-    pub(super) fn send_counted(&mut self, id: ConnId, bytes: &[u8], lent: &mut Option<LentBytes>, cost: usize) {
-        self.lease.adopt(cost as u64);
-        let length = lent.as_ref().map_or(bytes.len(), |lent| lent.as_slice().len());
-        self.me.counters.bytes_queued.add(length as u64);
+    /// Queues a share in a published message. Its bytes are counted already, once for everybody.
+    pub(super) fn send_payload(&mut self, id: ConnId, payload: &Arc<Payload>) -> Result<()> {
+        let framing = self.conn(id).map_or(FRAMING_OWN, |conn| conn.framing);
+        if framing == FRAMING_OWN {
+            return self.queue(id, Body::Share(Share::new(payload, true)));
+        }
+        if self.server.framings.get(framing).is_raw() {
+            return self.queue(id, Body::Share(Share::new(payload, false)));
+        }
+        // Another frame than that of the payload has to be copied around the message.
+        self.queue(id, Body::Parts(&[payload.message()]))
+    }
+
+    /// Queues what another thread has counted already, in the slot and in the budget.
+    pub(super) fn send_counted(&mut self, id: ConnId, body: Body<'_>, tally: Tally) {
+        let cost = tally.cost;
+        self.lease.adopt(cost.total as u64);
         let slot = self.slots.slot(id.index());
-        slot.set_queued(slot.queued() + cost);
-        let outbox = self.outbox(id);
-        let pushed = if lent.is_some() { outbox.push_lent(lent) } else { outbox.push(bytes) };
-        if self.pushed(id, length, cost, pushed.map_err(Error::from)).is_err() {
+        let queued = slot.queued() + cost.conn;
+        slot.set_queued(queued);
+        let length = body.length();
+        let Self { conns, server, spares, .. } = self;
+        let Some(conn) = conns.get_mut(id.index()) else { return };
+        let framing = server.framings.get(conn.framing);
+        let outbox = outbox_of(conn, spares);
+        let before = outbox.bytes();
+        let frame = if matches!(body, Body::Lent(_)) { framing.frame(length) } else { Ok(Frame::default()) };
+        let pushed = frame.and_then(|frame| body.push(outbox, &frame));
+        let bytes = outbox.bytes() - before;
+        if server.limits.is_high(queued) {
+            conn.flags.set(Flags::WAITING, true);
+        }
+        self.me.counters.bytes_queued.add(bytes as u64);
+        self.me.counters.messages_out.add(1);
+        probes::message_out(id.raw(), length);
+        self.mark_dirty(id);
+        if pushed.is_err() {
             // It was accepted: what cannot be kept breaks the promise of order, so the connection is over.
-            self.count_cut(id, length);
+            self.unqueue(id, bytes, cost);
+            self.count_cut(id, tally.bytes);
             self.doom(id, Status::Memory);
         }
+    }
+
+    /// Bytes queued. From `queue_high_bytes` on, `on_writable` is owed to a program that asks.
+    pub(super) fn queued(&mut self, id: ConnId) -> usize {
+        let slot = self.slots.slot(id.index());
+        let queued = slot.queued() + slot.inflight();
+        if queued >= self.server.limits.queue_high_bytes as usize {
+            self.wait(id);
+        }
+        queued
     }
 
     /// Whether bytes of other threads for it are in the mailbox.
@@ -58,56 +215,17 @@ impl Roster {
         self.slots.slot(id.index()).inflight() > 0
     }
 
-    /// Counts what is to be queued against every limit, or refuses it.
-    #[inline]
-    fn admit(&mut self, id: ConnId, length: usize, cost: usize) -> Result<()> {
-        let Some(conn) = self.conn(id) else { return Err(Status::Stale.into()) };
-        if conn.phase != Phase::Open {
-            return Err(Status::Closed.into());
-        }
-        too_long(&self.server, length, cost)?;
-        let slot = self.slots.slot(id.index());
-        let queued = slot.queued();
-        let inflight = slot.inflight();
-        if queued + inflight + cost > self.server.limits.queue_bytes_max as usize {
-            self.wait(id);
-            return Err(Error::new(Status::Again, QUEUE_FULL));
-        }
-        if !self.lease.take(&self.server.budget, cost as u64) {
-            self.wait(id);
-            return Err(Error::new(Status::Again, TOTAL_FULL));
-        }
-        slot.set_queued(queued + cost);
-        self.me.counters.bytes_queued.add(length as u64);
-        Ok(())
-    }
-
     /// Takes what was counted and is not queued any more out of the counts.
-    pub(super) fn unqueue(&mut self, id: ConnId, length: usize, cost: usize) {
+    pub(super) fn unqueue(&mut self, id: ConnId, length: usize, cost: Cost) {
         let slot = self.slots.slot(id.index());
-        slot.set_queued(slot.queued() - cost);
-        self.lease.give(&self.server.budget, cost as u64);
+        slot.set_queued(slot.queued() - cost.conn);
+        self.lease.give(&self.server.budget, cost.total as u64);
         self.me.counters.bytes_queued.subtract(length as u64);
-    }
-
-    fn outbox(&mut self, id: ConnId) -> &mut Outbox {
-        let spares = &mut self.spares;
-        let conn = self.conns.get_mut(id.index()).expect("the caller has found it");
-        conn.outbox.get_or_insert_with(|| spares.pop().unwrap_or_default())
-    }
-
-    /// Goes on after bytes were put into the outbox, or could not be.
-    fn pushed(&mut self, id: ConnId, length: usize, cost: usize, pushed: Result<()>) -> Result<()> {
-        if pushed.is_err() {
-            self.unqueue(id, length, cost);
-        }
-        self.mark_dirty(id);
-        pushed
     }
 
     /// Puts a connection that has something to send on the list, once.
     #[inline]
-    fn mark_dirty(&mut self, id: ConnId) {
+    pub(super) fn mark_dirty(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.index()).filter(|conn| conn.outbox.is_some()) else { return };
         if !conn.flags.set(Flags::DIRTY, true) {
             self.dirty.push(id);
@@ -118,7 +236,7 @@ impl Roster {
     pub(super) fn take_outbox(&mut self, id: ConnId) -> Option<Box<Outbox>> {
         let conn = self.conn(id)?;
         conn.flags.set(Flags::DIRTY, false);
-        if conn.flags.has(Flags::IN_FLIGHT) || conn.phase > Phase::Draining {
+        if conn.flags.has(Flags::IN_FLIGHT) || !matches!(conn.phase, Phase::Open | Phase::Draining) {
             return None;
         }
         let outbox = conn.outbox.take()?;
@@ -131,18 +249,28 @@ impl Roster {
     }
 
     /// The driver has handed `sent` bytes of an outbox to the system, which freed `freed` in the limits.
-    pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: usize, freed: usize) -> AfterSent {
+    pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: Sent, freed: Cost) -> AfterSent {
         let mut after = AfterSent::default();
         self.touch(id);
-        self.me.counters.bytes_out.add(sent as u64);
-        self.unqueue(id, sent, freed);
+        self.me.counters.bytes_out.add(sent.out as u64);
+        self.me.counters.datagrams_dropped.add(u64::from(sent.lost));
+        self.unqueue(id, sent.taken, freed);
         let Some(conn) = self.conns.get_mut(id.index()) else { return after };
         conn.flags.set(Flags::IN_FLIGHT, false);
         // What was queued meanwhile goes behind what is left.
         let later = conn.outbox.take();
+        if sent.taken > 0
+            && let Some(extra) = conn.extra.as_mut().filter(|extra| extra.blocked_ms > 0)
+        {
+            // The peer takes: it has its time again.
+            (extra.blocked_ms, extra.unsent) = (self.now_ms, usize::MAX);
+        }
         if outbox.is_empty() {
-            let is_out = later.is_none() && conn.phase == Phase::Draining;
+            let is_out = later.is_none() && (conn.phase == Phase::Draining || conn.flags.has(Flags::ENDING));
             conn.outbox = later;
+            if let Some(extra) = &mut conn.extra {
+                extra.blocked_ms = 0;
+            }
             self.keep(outbox);
             if is_out {
                 self.unsettle(id);
@@ -159,13 +287,38 @@ impl Roster {
             }
             self.conns.get_mut(id.index()).expect("found above").outbox = Some(outbox);
         }
-        self.mark_dirty(id);
+        if sent.later {
+            self.delay(id);
+        } else {
+            self.mark_dirty(id);
+        }
         after.is_writable = self.is_writable(id);
         after
     }
 
+    /// Sends again in a moment.
+    fn delay(&mut self, id: ConnId) {
+        if self.delayed.try_reserve(1).is_err() {
+            return self.mark_dirty(id);
+        }
+        self.delayed.push(id);
+        if self.delayed.len() == 1 && self.wheel.start(sys::now_ms() + DELAY_MS, Due::Delayed).is_err() {
+            self.look_after_delayed();
+        }
+    }
+
+    /// The moment is over.
+    pub(super) fn look_after_delayed(&mut self) {
+        for id in std::mem::take(&mut self.delayed) {
+            if self.conn(id).is_some() {
+                self.mark_dirty(id);
+            }
+        }
+    }
+
     /// Keeps an empty outbox for the next connection that sends.
-    fn keep(&mut self, outbox: Box<Outbox>) {
+    fn keep(&mut self, mut outbox: Box<Outbox>) {
+        outbox.renew();
         if self.spares.len() < SPARES_MAX {
             self.spares.push(outbox);
         }
@@ -223,11 +376,11 @@ impl Roster {
     }
 
     fn has_room(&mut self, id: ConnId) -> bool {
-        let half = self.server.limits.queue_bytes_max as usize / 2;
+        let low = self.server.limits.queue_low_bytes as usize;
         let has_room = self.server.budget.has_room();
         let slot = self.slots.slot(id.index());
         let queued = slot.queued();
-        let is_low = queued + slot.inflight() <= half;
+        let is_low = queued + slot.inflight() <= low;
         let Some(conn) = self.conn(id).filter(|conn| conn.phase == Phase::Open) else { return false };
         if is_low && has_room {
             conn.flags.set(Flags::WAITING, false);
@@ -252,13 +405,24 @@ impl Roster {
 pub(super) const QUEUE_FULL: &str = "queue_bytes_max is reached";
 pub(super) const TOTAL_FULL: &str = "queue_total_bytes_max is reached";
 
+/// The outbox that a message goes to. While the driver has one, what is queued behind it may stay for long.
+#[inline]
+#[allow(clippy::vec_box)] // they move between the list and a connection
+fn outbox_of<'a>(conn: &'a mut Conn, spares: &mut Vec<Box<Outbox>>) -> &'a mut Outbox {
+    let is_blocked = conn.flags.has(Flags::IN_FLIGHT);
+    conn.outbox.get_or_insert_with(|| match is_blocked {
+        true => Box::new(Outbox::tight()),
+        false => spares.pop().unwrap_or_default(),
+    })
+}
+
 /// Refuses what would never fit.
 #[inline]
-pub(super) fn too_long(server: &ServerShared, length: usize, cost: usize) -> Result<()> {
-    let limits = &server.limits;
-    if length <= limits.message_bytes_max as usize && cost <= limits.queue_bytes_max as usize {
+pub(super) fn too_long(limits: &Limits, length: usize, cost: usize, is_datagram: bool) -> Result<()> {
+    let most = if is_datagram { DATAGRAM_BYTES_MAX } else { usize::MAX };
+    if length <= limits.message_bytes_max as usize && cost <= limits.queue_bytes_max as usize && length <= most {
         return Ok(());
     }
-    let text = format!("{length} bytes are more than message_bytes_max or queue_bytes_max allow");
+    let text = format!("{length} bytes are more than message_bytes_max, queue_bytes_max or a datagram allow");
     Err(Error::new(Status::TooLong, text))
 }

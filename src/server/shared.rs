@@ -1,15 +1,18 @@
 //! What the workers of a server share, and what other threads see of a worker.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::budget::Budget;
 use super::mailbox::Mailbox;
 use super::{Handler, ServerId};
+use crate::conn::budget::Budget;
+use crate::conn::ids::Ids;
 use crate::conn::slot::SlotTable;
 use crate::driver::Waker;
+use crate::framing::{Framing, Order};
 use crate::metrics::Counters;
-use crate::options::{Greet, Limits};
+use crate::options::{Greet, Limits, Options};
+use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
 
 /// What a server is, for its workers.
@@ -21,7 +24,11 @@ pub(crate) struct ServerShared {
     pub(crate) greeting: Box<[u8]>,
     /// What a connection's user data is until the program sets it.
     pub(crate) user: UserCell,
-    pub(crate) budget: Budget,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) framings: Framings,
+    /// Messages published, and messages of other threads refused: counted by whoever does it.
+    pub(crate) published: AtomicU64,
+    pub(crate) refused: AtomicU64,
     /// Connections of all workers, held against `connections_max`.
     connections: AtomicUsize,
     /// When what is left is cut off; `RUNNING` while nobody has stopped the server.
@@ -43,6 +50,50 @@ pub(crate) struct Conduct {
     pub(crate) converses: bool,
     /// The program wants to know of a peer that ended its side, and closes by itself.
     pub(crate) half_open: bool,
+    /// The program wants to know of a stop, and closes by itself.
+    pub(crate) drains: bool,
+}
+
+/// The framings of a server, by number. Numbers are given out and never taken back, so that a connection can carry
+/// one byte instead of a framing, and any thread can frame what it sends without a lock.
+pub(crate) struct Framings([OnceLock<Framing>; FRAMINGS_MAX]);
+
+/// Different framings that one server can have.
+const FRAMINGS_MAX: usize = 64;
+/// The number of the server's own framing.
+pub(crate) const FRAMING_OWN: u8 = 0;
+/// The number of what keeps datagrams apart in an outbox: it never reaches the network.
+pub(crate) const FRAMING_DATAGRAM: u8 = 1;
+
+impl Framings {
+    fn new(own: Framing) -> Result<Self> {
+        let framings = Self([const { OnceLock::new() }; FRAMINGS_MAX]);
+        framings.number(own)?;
+        // Its place may not be found by `number`: a stream's framing of the same kind may get a number of its own.
+        let _ = framings.0[usize::from(FRAMING_DATAGRAM)].set(Framing::length(4, Order::Big)?);
+        Ok(framings)
+    }
+
+    /// The number of a framing, a new one if it has none yet.
+    #[allow(clippy::cast_possible_truncation)] // FRAMINGS_MAX fits
+    pub(crate) fn number(&self, framing: Framing) -> Result<u8> {
+        for (number, place) in self.0.iter().enumerate() {
+            if number == usize::from(FRAMING_DATAGRAM) {
+                continue;
+            }
+            if *place.get_or_init(|| framing.clone()) == framing {
+                return Ok(number as u8);
+            }
+        }
+        Err(Error::new(Status::Again, format!("a server can have {FRAMINGS_MAX} different framings")))
+    }
+
+    /// The framing with this number.
+    #[inline]
+    pub(crate) fn get(&self, number: u8) -> &Framing {
+        static NONE: Framing = Framing::Raw;
+        self.0.get(usize::from(number)).and_then(OnceLock::get).unwrap_or(&NONE)
+    }
 }
 
 const RUNNING: u64 = u64::MAX;
@@ -51,24 +102,28 @@ impl ServerShared {
     pub(super) fn new(
         id: ServerId,
         handler: Box<dyn Handler>,
-        options: super::Options,
+        options: Options,
         limits: Limits,
         workers: usize,
         ended: Waker,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let Options { greet, converses, half_open, drains, .. } = options;
+        Ok(Self {
             id,
             handler,
-            conduct: Conduct { greet: options.greet, converses: options.converses, half_open: options.half_open },
+            conduct: Conduct { greet, converses, half_open, drains },
             greeting: options.greeting,
             user: UserCell::new(options.user),
-            budget: Budget::new(limits.queue_total_bytes_max, workers),
+            budget: Arc::new(Budget::new(limits.queue_total_bytes_max, workers)),
+            framings: Framings::new(options.framing)?,
             limits,
+            published: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             stop_at_ms: AtomicU64::new(RUNNING),
             workers_left: AtomicUsize::new(workers + 1),
             ended,
-        }
+        })
     }
 
     pub(crate) fn user(&self) -> HostUser {
@@ -119,6 +174,8 @@ pub(crate) struct WorkerShared {
     pub(crate) number: u32,
     pub(crate) server: Arc<ServerShared>,
     pub(crate) slots: SlotTable,
+    pub(crate) timer_ids: Ids,
+    pub(crate) subscription_ids: Ids,
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Counters,
 }
@@ -134,6 +191,11 @@ impl Team {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<WorkerShared>> {
         self.0.iter()
+    }
+
+    /// Somebody for what is no connection: the one with the fewest.
+    pub(crate) fn anyone(&self) -> Option<&Arc<WorkerShared>> {
+        self.0.iter().min_by_key(|worker| worker.slots.taken())
     }
 
     /// Who is to take a new connection on: `me`, unless somebody has at least two fewer. So a connection is only

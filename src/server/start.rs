@@ -1,16 +1,17 @@
 //! Starting a server: everything that can fail is done before anything runs, and undone if it does fail.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::registry::ReservedServer;
-use super::shared::{ServerShared, Team};
-use super::worker::Worker;
+use super::shared::{FRAMING_OWN, ServerShared, Team};
+use super::worker::{Listening, Worker};
 use super::{Handler, OwnLoop, Server, ServerId};
 use crate::driver::{Epoll, Waker};
 use crate::fault::{self, Call};
 use crate::log::silence_panics;
-use crate::net::{Endpoint, ListenMode, Listener};
+use crate::net::{Endpoint, ListenMode, Listener, Target, systemd};
 use crate::options::Options;
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -25,27 +26,39 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
         let text = format!("the greeting has {} bytes; the limits allow {greeting_max}", options.greeting.len());
         return Err(Error::new(Status::TooLong, text));
     }
-    let endpoints = options.listen.as_deref().map_or(Ok(Vec::new()), Endpoint::parse_list)?;
-    let mode = ListenMode { backlog: limits.backlog, reuse_port: options.reuse_port, blocking: false };
-    let mut listeners = Vec::new();
-    for endpoint in &endpoints {
-        listeners.extend(Listener::open(endpoint, mode)?.into_iter().map(Arc::new));
-    }
-    let addresses: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
-
+    let targets = options.listen.as_deref().map_or(Ok(Vec::new()), Target::parse_list)?;
+    let mode = ListenMode { backlog: limits.backlog, reuse_port: options.reuse_port, blocking: false, copies: count };
+    let has_systemd = targets.iter().any(|target| matches!(target.endpoint, Endpoint::Systemd(_)));
     let reserved = ReservedServer::new()?;
     let id = reserved.id();
     let ended = Waker::new().map_err(|error| Error::system("eventfd", &error))?;
-    let shared = Arc::new(ServerShared::new(id, handler, options, limits, count, ended));
+    let shared = Arc::new(ServerShared::new(id, handler, options, limits, count, ended)?);
+    let mut listening = Vec::new();
+    for target in &targets {
+        let framing = match &target.framing {
+            Some(framing) => shared.framings.number(framing.clone())?,
+            None => FRAMING_OWN,
+        };
+        let opened = Listener::open(&target.endpoint, mode)?.into_iter().map(Arc::new);
+        listening.extend(opened.map(|listener| Listening { listener, framing }));
+    }
+    let listed = |listening: &&Listening| !listening.listener.is_copy();
+    let addresses: Vec<String> = listening.iter().filter(listed).map(|at| at.listener.url().to_owned()).collect();
+
+    let listeners: Vec<Arc<Listener>> = listening.iter().map(|at| Arc::clone(&at.listener)).collect();
+
     let mut workers = Vec::new();
     for _ in 0..count {
         workers.push(Worker::<Epoll>::open(&shared, count, !has_threads)?);
     }
     let team = Team::new(workers.iter().map(Worker::shared));
-    for worker in &mut workers {
-        worker.equip(team.clone(), &listeners)?;
+    // Streams come to any worker. Whose datagrams a socket brings is for one worker to know: each has its own sockets.
+    let (own, common): (Vec<_>, Vec<_>) = listening.into_iter().partition(|at| at.listener.is_datagram());
+    for (number, worker) in workers.iter_mut().enumerate() {
+        let own: Vec<Listening> = own.iter().skip(number).step_by(count).cloned().collect();
+        worker.equip(team.clone(), &common, &own)?;
     }
-    drop(listeners);
+    drop((common, own));
 
     let gate = Arc::new(Gate::default());
     let mut threads = Vec::new();
@@ -65,10 +78,31 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
         }
     }
     log::info!("server {:x} starts: {count} workers, {}", id.raw(), addresses.join(","));
-    let server = Arc::new(Server { shared, team, addresses, threads: Mutex::new(threads), own_loop });
+    // From here on nothing fails: descriptors that the program passed are the server's.
+    listeners.iter().for_each(|listener| listener.commit());
+    let server = Arc::new(Server {
+        shared,
+        team,
+        addresses,
+        listeners: listeners.iter().map(Arc::downgrade).collect(),
+        has_systemd: AtomicBool::new(has_systemd),
+        threads: Mutex::new(threads),
+        own_loop,
+    });
+    drop(listeners);
     reserved.fill(&server);
     gate.open(true);
+    if has_systemd {
+        tell_systemd("READY=1");
+    }
     Ok(id)
+}
+
+/// Tells systemd how the service is, if it wants to know.
+pub(super) fn tell_systemd(state: &str) {
+    if let Err(error) = systemd::notify(state) {
+        log::warn!("systemd was not told {state}: {error}");
+    }
 }
 
 fn spawn(number: usize, worker: Worker<Epoll>, gate: &Arc<Gate>) -> Result<JoinHandle<()>> {

@@ -3,22 +3,24 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::context::{Context, Follow, REST_MS};
+use super::context::{Context, Follow};
 use super::mailbox::{Command, Mailbox};
 use super::registry;
 use super::roster::{self, Due, Roster};
 use super::shared::{ServerShared, Team, WorkerShared};
 use crate::conn::handle::ConnId;
+use crate::conn::ids::Ids;
 use crate::conn::slot::SlotTable;
 use crate::conn::{Flags, Phase};
 use crate::driver::{Config, Driver};
 use crate::log::Inside;
 use crate::metrics::Counters;
-use crate::net::{Listener, Peer};
+use crate::net::Listener;
+use crate::probes;
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
@@ -26,18 +28,27 @@ use crate::sys;
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 
 pub(crate) struct Worker<D: Driver> {
-    driver: D,
-    context: Context,
-    listeners: Vec<Arc<Listener>>,
+    pub(super) driver: D,
+    pub(super) context: Context,
+    pub(super) listeners: Vec<Arc<Listener>>,
+    /// The number of the framing of each.
+    pub(super) framings: Vec<u8>,
     /// Filled and emptied once a turn; kept for their memory.
     commands: VecDeque<Command>,
     batch: Vec<ConnId>,
     /// In the thread-local while the worker runs.
     roster: Option<Box<Roster>>,
-    has_stopped: bool,
-    has_ended: bool,
+    pub(super) has_stopped: bool,
+    pub(super) has_ended: bool,
     /// Panics in a row outside of any event.
     panics: u32,
+}
+
+/// A listener and the number of the framing of those who come there.
+#[derive(Clone)]
+pub(super) struct Listening {
+    pub(super) listener: Arc<Listener>,
+    pub(super) framing: u8,
 }
 
 /// Whether a worker goes on.
@@ -50,15 +61,13 @@ pub(crate) enum Turned {
 impl<D: Driver> Worker<D> {
     /// Opens a driver and gives the worker a number. Nothing runs yet; dropping it undoes everything.
     pub(super) fn open(server: &Arc<ServerShared>, workers: usize, own_loop: bool) -> Result<Self> {
-        let config = Config {
-            receive_bytes_max: RECEIVE_BYTES_MAX.min(server.limits.message_bytes_max as usize),
-            shares_listeners: workers > 1,
-            own_loop,
-        };
+        let config = Config { receive_bytes_max: RECEIVE_BYTES_MAX, shares_listeners: workers > 1, own_loop };
         let driver = D::open(config).map_err(|error| Error::system("open a driver", &error))?;
         let me = registry::insert_worker(|number, generation_first| WorkerShared {
             number,
             slots: SlotTable::new(number, generation_first),
+            timer_ids: Ids::new(number, generation_first),
+            subscription_ids: Ids::new(number, generation_first),
             mailbox: Mailbox::new(driver.waker()),
             counters: Counters::default(),
             server: Arc::clone(server),
@@ -68,6 +77,7 @@ impl<D: Driver> Worker<D> {
             driver,
             context: Context { me, server: Arc::clone(server), team: Team::default() },
             listeners: Vec::new(),
+            framings: Vec::new(),
             commands: VecDeque::new(),
             batch: Vec::new(),
             roster: Some(roster),
@@ -85,13 +95,18 @@ impl<D: Driver> Worker<D> {
         self.driver.poll_fd()
     }
 
-    /// Gives it its colleagues and the listeners that they share.
-    pub(super) fn equip(&mut self, team: Team, listeners: &[Arc<Listener>]) -> Result<()> {
+    /// Gives it its colleagues, the listeners that they share, and the datagram listeners that are its own.
+    pub(super) fn equip(&mut self, team: Team, shared: &[Listening], own: &[Listening]) -> Result<()> {
         self.context.team = team;
-        for (number, listener) in listeners.iter().enumerate() {
-            let error = |error| Error::system(format_args!("watch {}", listener.url()), &error);
-            self.driver.listen(number, listener.as_fd()).map_err(error)?;
+        for Listening { listener, framing } in shared.iter().chain(own) {
+            let number = self.listeners.len();
+            let watched = match listener.is_datagram() {
+                true => self.driver.listen_datagrams(number, listener.as_fd()),
+                false => self.driver.listen(number, listener.as_fd()),
+            };
+            watched.map_err(|error| Error::system(format_args!("watch {}", listener.url()), &error))?;
             self.listeners.push(Arc::clone(listener));
+            self.framings.push(*framing);
         }
         Ok(())
     }
@@ -158,21 +173,27 @@ impl<D: Driver> Worker<D> {
         {
             self.lose_driver(&error);
         }
-        roster::with(|roster| roster.now_ms = sys::now_ms());
+        let began_ns = sys::now_ns();
+        probes::turn_begin(self.context.me.number);
+        roster::with(|roster| roster.now_ms = began_ns / sys::NANOSECONDS);
         // Before the events: what a thread asked for before it closed its end is done before the end is seen.
         self.carry_out_commands();
+        self.deliver_held();
         self.handle_events();
         self.look_at_clock();
+        self.deliver_held();
         self.flush();
         self.handle_events();
         self.heed_stop();
+        let took_ns = sys::now_ns() - began_ns;
+        self.context.me.counters.turn(took_ns);
+        probes::turn_end(self.context.me.number, took_ns);
         if sys::forked() {
             // A callback has forked, and this is the child: everything here is shared with the parent.
             self.has_ended = true;
             return Turned::Ended;
         }
-        if self.has_stopped && roster::with(|roster| roster.count) == Some(0) {
-            self.end();
+        if self.has_stopped && roster::with(|roster| roster.count) == Some(0) && self.try_end() {
             return Turned::Ended;
         }
         Turned::GoesOn
@@ -180,7 +201,7 @@ impl<D: Driver> Worker<D> {
 
     // ---- Events
 
-    fn handle_events(&mut self) {
+    pub(super) fn handle_events(&mut self) {
         while !sys::forked()
             && let Some(event) = self.driver.next()
         {
@@ -192,16 +213,18 @@ impl<D: Driver> Worker<D> {
             });
             match follow {
                 Follow::Nothing => {}
-                Follow::Take(socket, peer) => self.take(socket, peer),
+                Follow::Take(listener, socket, peer) => self.take(listener, socket, peer),
                 Follow::Rest(listener) => self.rest(listener),
                 Follow::Unlisten(listener) => self.unlisten(listener),
+                Follow::Meet(peer) => self.meet(peer),
+                Follow::Attempted(attempt, result) => self.attempted(attempt, result),
             }
             self.settle();
         }
     }
 
     /// Brings the driver to what the connections want of it.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(id) = roster::with(|roster| roster.unsettled.pop()).flatten()
             && !sys::forked()
         {
@@ -210,91 +233,9 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    // ---- Connections come
-
-    /// Someone was accepted: by this worker, or by one that has fewer connections.
-    fn take(&mut self, socket: OwnedFd, peer: Peer) {
-        let Context { me, server, team, .. } = &self.context;
-        if server.stop_at_ms().is_some() {
-            return;
-        }
-        if !server.admit() {
-            me.counters.refused.add(1);
-            log::warn!("{peer} refused: connections_max is reached");
-            return;
-        }
-        let target = team.lightest(me);
-        let id = match target.slots.reserve(peer, server.user()) {
-            Ok(id) => id,
-            Err(_) => {
-                server.dismiss();
-                me.counters.refused.add(1);
-                log::warn!("{peer} refused: out of memory");
-                return;
-            }
-        };
-        if Arc::ptr_eq(target, me) {
-            return self.open_conn(id, socket, false);
-        }
-        let command = Command::Adopt { conn: id, socket, announced: false };
-        if let Err((error, _)) = target.mailbox.post(command) {
-            target.slots.release(id);
-            server.dismiss();
-            me.counters.refused.add(1);
-            log::warn!("{peer} refused: {error}");
-        }
-    }
-
-    /// Takes a connection on. `announced`: the program has its handle already.
-    fn open_conn(&mut self, id: ConnId, socket: OwnedFd, announced: bool) {
-        let driver = &mut self.driver;
-        let inserted = roster::with(|roster| roster.insert(id)).unwrap_or(Ok(()));
-        let opened = inserted.and_then(|()| {
-            driver.attach(id, socket).map_err(|error| Error::system("attach a connection", &error))?;
-            roster::with(|roster| roster.announce(id)).unwrap_or(Ok(()))
-        });
-        if let Err(error) = opened {
-            log::warn!("a connection was lost: {error}");
-            self.driver.close(id);
-            return self.context.lose(id, error.status, announced);
-        }
-        let context = &self.context;
-        if catch_unwind(AssertUnwindSafe(|| context.opened(id))).is_err() {
-            context.caught_panic(Some(id));
-        }
-        if self.has_stopped {
-            roster::with(|roster| roster.close(id, Status::Stopped));
-        }
-        self.settle();
-    }
-
-    fn rest(&mut self, listener: usize) {
-        self.unlisten(listener);
-        self.context.me.counters.rests.add(1);
-        // Without memory for the timer the listener stays off: there is nothing to accept with, either.
-        roster::with(|roster| roster.wheel.start(sys::now_ms() + REST_MS, Due::Listener(listener)).map(drop));
-    }
-
-    fn unlisten(&mut self, listener: usize) {
-        if let Some(socket) = self.listeners.get(listener) {
-            self.driver.unlisten(listener, socket.as_fd());
-        }
-    }
-
-    fn listen_again(&mut self, listener: usize) {
-        if self.has_stopped {
-            return;
-        }
-        let Some(socket) = self.listeners.get(listener) else { return };
-        if let Err(error) = self.driver.listen(listener, socket.as_fd()) {
-            log::warn!("{} rests again: {error}", socket.url());
-            self.rest(listener);
-        }
-    }
-
     // ---- What other threads ask for
 
-    fn carry_out_commands(&mut self) {
+    pub(super) fn carry_out_commands(&mut self) {
         if !self.context.me.mailbox.has_mail() {
             return;
         }
@@ -304,11 +245,13 @@ impl<D: Driver> Worker<D> {
         {
             match command {
                 Command::Adopt { conn, socket, announced } => self.open_conn(conn, socket, announced),
+                Command::Connect { conn, connector } => self.connect(conn, connector),
+                Command::Resolved { conn, question, addresses } => self.resolved(conn, question, addresses),
                 other => {
                     let context = &self.context;
                     let id = other.conn();
                     if catch_unwind(AssertUnwindSafe(|| context.carry_out(other))).is_err() {
-                        self.context.caught_panic(Some(id));
+                        self.context.caught_panic(id);
                     }
                 }
             }
@@ -323,8 +266,21 @@ impl<D: Driver> Worker<D> {
             && let Some(due) = roster::with(|roster| roster.wheel.expire(roster.now_ms)).flatten()
         {
             match due {
-                Due::Conn(id) => drop(roster::with(|roster| roster.deadline(id))),
+                Due::Conn(id) => {
+                    let is_connecting = |conn: &mut roster::Conn| conn.phase == Phase::Connecting;
+                    if roster::with(|roster| roster.conn(id).is_some_and(is_connecting)) == Some(true) {
+                        self.connect_timer(id);
+                    } else {
+                        if roster::with(|roster| roster.is_stuck(id)) == Some(true) {
+                            let unsent = self.driver.unsent(id);
+                            roster::with(|roster| roster.has_unsent(id, unsent));
+                        }
+                        roster::with(|roster| roster.deadline(id));
+                    }
+                }
+                Due::Timer(at) => self.context.fire(at),
                 Due::Listener(listener) => self.listen_again(listener),
+                Due::Delayed => drop(roster::with(|roster| roster.look_after_delayed())),
                 Due::Starved => {
                     for _ in 0..roster::with(|roster| roster.look_after_starved()).unwrap_or(0) {
                         if let Some((id, true)) = roster::with(|roster| roster.next_starved()).flatten() {
@@ -337,8 +293,22 @@ impl<D: Driver> Worker<D> {
         }
     }
 
+    /// Delivers what came before a pause, to those that go on.
+    fn deliver_held(&mut self) {
+        // Only those that are on the list now: a program that pauses and goes on in each callback takes turns.
+        for _ in 0..roster::with(|roster| roster.resumed.len()).unwrap_or(0) {
+            let Some(id) = roster::with(|roster| roster.next_resumed()).flatten() else { continue };
+            let context = &self.context;
+            if catch_unwind(AssertUnwindSafe(|| context.received(id, &[]))).is_err() {
+                context.caught_panic(Some(id));
+            }
+            roster::with(|roster| roster.unsettle(id));
+            self.settle();
+        }
+    }
+
     /// Hands every outbox that was filled in this turn to the driver.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         if sys::forked() {
             return;
         }
@@ -356,65 +326,6 @@ impl<D: Driver> Worker<D> {
         });
         self.batch = batch;
     }
-
-    // ---- The end
-
-    /// Begins to stop when the server is told to, and cuts off what is left when the time for it has passed.
-    fn heed_stop(&mut self) {
-        let Some(stop_at_ms) = self.context.server.stop_at_ms() else { return };
-        if sys::forked() {
-            return;
-        }
-        if !self.has_stopped {
-            // What a thread asked for before it stopped the server is done before the stop.
-            self.carry_out_commands();
-            self.has_stopped = true;
-            for listener in 0..self.listeners.len() {
-                self.unlisten(listener);
-            }
-            self.listeners.clear();
-            roster::with(|roster| roster.each(|roster, id| roster.close(id, Status::Stopped)));
-            self.settle();
-            self.handle_events();
-            // Each pass hands something to the system, or leaves an outbox with the driver, which waits for room.
-            while roster::with(|roster| !roster.dirty.is_empty()) == Some(true) && !sys::forked() {
-                self.flush();
-                self.handle_events();
-            }
-        }
-        if sys::now_ms() >= stop_at_ms {
-            roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::Stopped)));
-            self.settle();
-            self.handle_events();
-        }
-    }
-
-    /// The driver does not work any more: somebody else in the process has closed its descriptors.
-    fn lose_driver(&mut self, error: &io::Error) {
-        log::error!("a worker stops: its driver failed: {error}");
-        self.context.server.stop(0);
-        roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::System)));
-        self.settle();
-    }
-
-    /// The last connection of a stopped server is gone.
-    fn end(&mut self) {
-        self.has_ended = true;
-        self.retire();
-        roster::with(|roster| roster.settle_lease());
-        self.context.server.worker_ended();
-    }
-
-    /// Gives the worker's number back. What is still in the mailbox comes to nothing, and is told so.
-    fn retire(&mut self) {
-        for command in self.context.me.mailbox.close() {
-            match command {
-                Command::Adopt { conn, announced, .. } => self.context.lose(conn, Status::Stopped, announced),
-                other => self.context.carry_out(other),
-            }
-        }
-        registry::remove_worker(&self.context.me);
-    }
 }
 
 impl<D: Driver> Drop for Worker<D> {
@@ -429,12 +340,12 @@ impl<D: Driver> Drop for Worker<D> {
 fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
     let Some(conn) = roster.conn(id) else { return };
     conn.flags.set(Flags::UNSETTLED, false);
-    let is_ended = conn.flags.has(Flags::ENDED);
-    if conn.phase == Phase::Draining && conn.outbox.is_none() && !conn.flags.has(Flags::IN_FLIGHT) {
-        if roster.has_inflight(id) {
-            // Bytes that another thread was told are accepted come first; or the deadline does.
-            return;
-        }
+    let flags = conn.flags;
+    let is_ended = flags.has(Flags::ENDED);
+    let is_out = conn.outbox.is_none() && !flags.has(Flags::IN_FLIGHT);
+    let phase = conn.phase;
+    // Bytes that another thread was told are accepted come first; or the deadline does.
+    if phase == Phase::Draining && is_out && !roster.has_inflight(id) {
         if !is_ended && driver.unread(id) {
             driver.finish(id);
             roster.linger(id);
@@ -442,18 +353,41 @@ fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
             roster.finished(id);
         }
     }
+    if phase == Phase::Open && flags.has(Flags::ENDING) && is_out && !roster.has_inflight(id) {
+        finish(roster, driver, id);
+    }
     let Some(conn) = roster.conn(id) else { return };
     if conn.phase == Phase::Lingering && is_ended {
         conn.phase = Phase::Doomed;
     }
     if conn.phase == Phase::Doomed {
         conn.phase = Phase::Closing;
-        return driver.close(id);
+        let reset = conn.flags.has(Flags::RESET);
+        let connector = conn.extra.as_mut().and_then(|extra| extra.connector.as_mut());
+        for (attempt, _) in connector.map(|connector| std::mem::take(&mut connector.attempts)).unwrap_or_default() {
+            driver.abandon(attempt);
+            roster.attempts.remove(&attempt);
+        }
+        return driver.close(id, reset);
     }
     // What a closing connection receives is thrown away, but it has to be received for its end to be seen.
-    let is_held = conn.flags.has(Flags::PAUSED) && conn.phase == Phase::Open;
+    let is_held = conn.phase == Phase::Open && (conn.flags.has(Flags::PAUSED) || conn.flags.has(Flags::HELD));
     let reads = !is_held && !is_ended;
-    if conn.phase < Phase::Doomed && conn.flags.set(Flags::READING, reads) != reads {
+    let has_driver = conn.phase >= Phase::Open && conn.phase < Phase::Doomed;
+    if has_driver && conn.flags.set(Flags::READING, reads) != reads {
         driver.receive(id, reads);
+    }
+}
+
+/// All that the program had to say is out, and it has ended our side.
+fn finish<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
+    let Some(conn) = roster.conn(id) else { return };
+    if conn.flags.set(Flags::FINISHED, true) {
+        return;
+    }
+    driver.finish(id);
+    if roster.conn(id).is_some_and(|conn| conn.flags.has(Flags::ENDED)) {
+        roster.close(id, Status::Eof);
+        roster.finished(id);
     }
 }

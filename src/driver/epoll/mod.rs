@@ -5,15 +5,25 @@
 //! connection watched for room. A new connection is read from before it is watched at all: a client that speaks
 //! first has often spoken by then, and one that is greeted and closed in the same turn never gets into epoll.
 
-use std::collections::VecDeque;
+mod connecting;
+mod datagrams;
+mod entry;
+mod token;
+
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use super::{Config, Driver, Event, Waker, socket};
+use socket2::SockRef;
+
+use self::datagrams::{DatagramSocket, Inbound, Pending};
+use self::entry::{End, Entry, Peer, Watched, find, write};
+use self::token::Token;
+use super::{Carries, Config, Driver, Event, Origin, Waker, socket};
 use crate::conn::chunks::Chunks;
-use crate::conn::handle::{ConnId, WORKER_COUNT};
+use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::fault::{self, Call};
 use crate::sys;
@@ -39,6 +49,12 @@ pub(crate) struct Epoll {
     is_armed: bool,
     exclusive: bool,
     listeners: Vec<RawFd>,
+    /// By the number of their listener.
+    datagram_sockets: Vec<Option<DatagramSocket>>,
+    inbound: Option<Box<Inbound>>,
+    /// Outboxes of datagrams, to be sent in batches.
+    pending: VecDeque<Pending>,
+    attempts: HashMap<u64, OwnedFd>,
     entries: Chunks<Entry>,
     buffer: Box<[MaybeUninit<u8>]>,
     ready: Box<[libc::epoll_event]>,
@@ -56,68 +72,9 @@ pub(crate) struct Epoll {
     untried: u32,
 }
 
-/// What the driver keeps of a connection.
-#[derive(Default)]
-struct Entry {
-    socket: Option<OwnedFd>,
-    generation: u32,
-    watched: Watched,
-    reading: bool,
-    /// The system took less than all: there is no point in trying before it says that there is room.
-    blocked: bool,
-    outbox: Option<Box<Outbox>>,
-}
-
-/// Whether epoll has a socket, and for what it watches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Watched {
-    /// Not yet.
-    #[default]
-    Not,
-    /// For these events; for none, it still reports a connection that breaks.
-    For(u8),
-    /// Not any more: the connection is broken in both directions and nobody reads from it at present, so that it
-    /// would be reported for ever.
-    Broken,
-}
-
-/// What an event of epoll is about. Connections keep their own number; others use the worker number that no
-/// worker has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Conn(ConnId),
-    Listener(usize),
-    Waker,
-    Timer,
-}
-
-const TOKEN_WAKER: u32 = 0;
-const TOKEN_TIMER: u32 = 1;
-const TOKEN_LISTENER: u32 = 2;
-
-impl Token {
-    fn to_raw(self) -> u64 {
-        let own = |kind, index| ConnId::new(WORKER_COUNT, index, kind).raw();
-        match self {
-            Self::Conn(conn) => conn.raw(),
-            Self::Listener(index) => own(TOKEN_LISTENER, u32::try_from(index).unwrap_or(u32::MAX)),
-            Self::Waker => own(TOKEN_WAKER, 0),
-            Self::Timer => own(TOKEN_TIMER, 0),
-        }
-    }
-
-    fn from_raw(raw: u64) -> Self {
-        let conn = ConnId::from_raw(raw);
-        match (conn.worker(), conn.generation()) {
-            (WORKER_COUNT, TOKEN_WAKER) => Self::Waker,
-            (WORKER_COUNT, TOKEN_TIMER) => Self::Timer,
-            (WORKER_COUNT, _) => Self::Listener(conn.index() as usize),
-            _ => Self::Conn(conn),
-        }
-    }
-}
-
 impl Driver for Epoll {
+    const NAME: &'static str = "epoll";
+
     fn open(config: Config) -> io::Result<Self> {
         fault::check(Call::EpollCreate1)?;
         // SAFETY: the call takes a number and gives a descriptor that is ours alone.
@@ -131,6 +88,10 @@ impl Driver for Epoll {
             is_armed: false,
             exclusive: config.shares_listeners,
             listeners: Vec::new(),
+            datagram_sockets: Vec::new(),
+            inbound: None,
+            pending: VecDeque::new(),
+            attempts: HashMap::new(),
             entries: Chunks::new(),
             buffer: Box::new_uninit_slice(config.receive_bytes_max),
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; usize::from(EVENTS_MAX)].into_boxed_slice(),
@@ -175,15 +136,16 @@ impl Driver for Epoll {
         }
     }
 
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()> {
-        // Room for what a turn can say about this connection, so that nothing has to be reserved later.
-        let out_of_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        self.done.try_reserve(2).map_err(out_of_memory)?;
-        self.fresh.try_reserve(1).map_err(out_of_memory)?;
-        self.unwatched.try_reserve(1).map_err(out_of_memory)?;
-        let (socket, generation) = (Some(socket), conn.generation());
-        let entry = Entry { socket, generation, reading: true, ..Entry::default() };
-        *self.entries.grow_to(conn.index()).map_err(out_of_memory)? = entry;
+    fn listen_datagrams(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.add_datagram_socket(listener, socket)
+    }
+
+    fn attach(&mut self, conn: ConnId, socket: OwnedFd, carries: Carries) -> io::Result<()> {
+        let end = match carries {
+            Carries::Stream => End::Stream(socket),
+            Carries::Datagrams => End::Datagrams(socket),
+        };
+        self.insert(conn, Entry { end, reading: true, ..Entry::default() })?;
         if self.untried == 0 {
             self.fresh.push_back(conn);
         } else {
@@ -191,6 +153,20 @@ impl Driver for Epoll {
             self.watch(conn);
         }
         Ok(())
+    }
+
+    fn attach_peer(&mut self, conn: ConnId, listener: usize, origin: &Origin) -> io::Result<()> {
+        let address = datagrams::address(origin)?;
+        let end = End::Peer(sys::boxed(Peer { listener, address }).map_err(|_| io::ErrorKind::OutOfMemory)?);
+        self.insert(conn, Entry { end, ..Entry::default() })
+    }
+
+    fn connect(&mut self, attempt: u64, socket: OwnedFd) {
+        self.add_attempt(attempt, socket);
+    }
+
+    fn abandon(&mut self, attempt: u64) {
+        self.take_attempt(attempt);
     }
 
     fn receive(&mut self, conn: ConnId, on: bool) {
@@ -201,8 +177,16 @@ impl Driver for Epoll {
     }
 
     fn unread(&self, conn: ConnId) -> bool {
-        let socket = self.entries.get(conn.index()).and_then(|entry| entry.socket.as_ref());
-        socket.is_some_and(|socket| sys::unread(socket.as_fd()))
+        let entry = self.entries.get(conn.index()).filter(|entry| entry.generation == conn.generation());
+        match entry.map(|entry| &entry.end) {
+            Some(End::Stream(socket)) => sys::unread(socket.as_fd()),
+            _ => false,
+        }
+    }
+
+    fn unsent(&self, conn: ConnId) -> usize {
+        let entry = self.entries.get(conn.index()).filter(|entry| entry.generation == conn.generation());
+        entry.and_then(Entry::socket).map_or(0, |socket| sys::unsent(socket.as_fd()))
     }
 
     fn send(&mut self, conn: ConnId, outbox: Box<Outbox>) {
@@ -210,37 +194,54 @@ impl Driver for Epoll {
             return self.done.push_back(Event::Closed { conn, outbox: Some(outbox) });
         };
         debug_assert!(entry.outbox.is_none() && !outbox.is_empty());
+        if !matches!(entry.end, End::Stream(_)) {
+            return self.pending.push_back(Pending { conn, outbox });
+        }
         entry.outbox = Some(outbox);
         if !entry.blocked
             && let Some(sent) = write(entry, conn)
         {
             self.done.push_back(sent);
         } else {
+            if let Some(outbox) = &mut entry.outbox {
+                outbox.compact();
+            }
+            let unsent = self.unsent(conn);
+            self.done.push_back(Event::Blocked { conn, unsent });
             self.watch(conn);
         }
     }
 
     fn finish(&mut self, conn: ConnId) {
-        if let Some(Entry { socket: Some(socket), .. }) = find(&mut self.entries, conn) {
+        if let Some(Entry { end: End::Stream(socket), .. }) = find(&mut self.entries, conn) {
             sys::finish(socket.as_fd());
         }
     }
 
-    fn close(&mut self, conn: ConnId) {
-        let Some(entry) = find(&mut self.entries, conn) else { return };
-        let Entry { socket, outbox, watched, .. } = std::mem::take(entry);
-        if let (Some(socket), Watched::For(_)) = (socket, watched) {
-            // Closing alone would leave it watched if a fork has made a copy of the descriptor, and epoll would
-            // report it for ever.
-            let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_fd(), 0, Token::Conn(conn));
+    fn close(&mut self, conn: ConnId, reset: bool) {
+        let Some(entry) = find(&mut self.entries, conn) else {
+            return self.done.push_back(Event::Closed { conn, outbox: None });
+        };
+        let Entry { end, outbox, watched, .. } = std::mem::take(entry);
+        if let End::Stream(socket) | End::Datagrams(socket) = &end {
+            if let Watched::For(_) = watched {
+                // Closing alone would leave it watched if a fork has made a copy of the descriptor, and epoll would
+                // report it for ever.
+                let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_fd(), 0, Token::Conn(conn));
+            }
+            if reset {
+                // What is queued in the system is thrown away, and TCP says so.
+                let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+            }
         }
+        let outbox = outbox.or_else(|| self.take_pending(conn));
         self.done.push_back(Event::Closed { conn, outbox });
     }
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
         self.watch_all();
-        let timeout = if self.done.is_empty() && self.fresh.is_empty() { timeout } else { 0 };
+        let timeout = if self.has_more() { 0 } else { timeout };
         self.cursor = 0;
         self.accepted = 0;
         self.ready_count = 0;
@@ -257,6 +258,12 @@ impl Driver for Epoll {
         loop {
             if let Some(done) = self.done.pop_front() {
                 return Some(done);
+            }
+            if self.send_pending() {
+                continue;
+            }
+            if let Some(at) = self.inbound.as_mut().and_then(|inbound| inbound.next()) {
+                return self.inbound.as_ref().map(|inbound| inbound.event(at));
             }
             if let Some(conn) = self.fresh.pop_front() {
                 match self.work(conn, IN) {
@@ -286,6 +293,8 @@ impl Driver for Epoll {
                     Step::Next
                 }
                 Token::Listener(listener) => self.accept(listener),
+                Token::Datagrams(listener) => self.receive_datagrams(listener, event.events),
+                Token::Attempt(attempt) => self.connected(attempt),
                 Token::Conn(conn) => self.work(conn, event.events),
             };
             match step {
@@ -306,8 +315,8 @@ impl Driver for Epoll {
 
     fn arm(&mut self, timeout_ms: Option<u64>) {
         self.watch_all();
-        let has_more = !self.done.is_empty() || !self.fresh.is_empty();
-        self.set_timer(if has_more { Some(0) } else { timeout_ms });
+        let timeout_ms = if self.has_more() { Some(0) } else { timeout_ms };
+        self.set_timer(timeout_ms);
     }
 }
 
@@ -337,6 +346,24 @@ impl Epoll {
         let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         // SAFETY: the struct is readable and the descriptor a timer.
         unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
+    }
+
+    /// Takes a connection on.
+    fn insert(&mut self, conn: ConnId, entry: Entry) -> io::Result<()> {
+        // Room for what a turn can say about this connection, so that nothing has to be reserved later.
+        let out_of_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        self.done.try_reserve(3).map_err(out_of_memory)?;
+        self.fresh.try_reserve(1).map_err(out_of_memory)?;
+        self.unwatched.try_reserve(1).map_err(out_of_memory)?;
+        let entry = Entry { generation: conn.generation(), ..entry };
+        *self.entries.grow_to(conn.index()).map_err(out_of_memory)? = entry;
+        Ok(())
+    }
+
+    /// Whether there is something to tell without waiting.
+    fn has_more(&self) -> bool {
+        let has_datagrams = self.inbound.as_ref().is_some_and(|inbound| inbound.has_more());
+        !self.done.is_empty() || !self.fresh.is_empty() || !self.pending.is_empty() || has_datagrams
     }
 
     /// Watches the new connections that were read from without that.
@@ -381,7 +408,7 @@ impl Epoll {
             Watched::Not | Watched::Broken => libc::EPOLL_CTL_ADD,
         };
         entry.watched = narrow;
-        let Some(socket) = entry.socket.as_ref().map(AsRawFd::as_raw_fd) else { return };
+        let Some(socket) = entry.socket().map(AsRawFd::as_raw_fd) else { return };
         // SAFETY: the entry keeps the socket open meanwhile.
         let socket = unsafe { BorrowedFd::borrow_raw(socket) };
         if let Err(error) = self.control(operation, socket, wanted, Token::Conn(conn)) {
@@ -396,7 +423,7 @@ impl Epoll {
         }
         self.accepted += 1;
         match socket::accept(socket) {
-            Ok((socket, peer)) => Step::Tell(Event::Accepted { socket, peer }),
+            Ok((socket, peer)) => Step::Tell(Event::Accepted { listener, socket, peer }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Next,
             Err(error) => Step::TellLast(Event::AcceptFailed { listener, error }),
         }
@@ -404,18 +431,20 @@ impl Epoll {
 
     fn work(&mut self, conn: ConnId, events: u32) -> Step {
         let Some(entry) = find(&mut self.entries, conn) else { return Step::Next };
-        if events & (OUT | BROKEN) != 0 && entry.blocked && entry.outbox.is_some() {
+        if events & (OUT | BROKEN) != 0 && entry.blocked {
             // Come back for the rest of the event afterwards.
             self.ready[self.cursor].events &= !OUT;
             entry.blocked = false;
-            let sent = write(entry, conn);
+            let sent = if matches!(entry.end, End::Stream(_)) { write(entry, conn) } else { None };
+            self.unblock(conn);
             self.watch(conn);
             return sent.map_or(Step::Stay, Step::Tell);
         }
         if events & (IN | BROKEN) != 0 && entry.reading {
-            let Some(socket) = &entry.socket else { return Step::Next };
+            let is_stream = matches!(entry.end, End::Stream(_));
+            let Some(socket) = entry.socket() else { return Step::Next };
             return match sys::recv(socket.as_fd(), &mut self.buffer) {
-                Ok(0) => {
+                Ok(0) if is_stream => {
                     entry.reading = false;
                     self.watch(conn);
                     Step::TellLast(Event::Ended { conn })
@@ -434,57 +463,22 @@ impl Epoll {
     /// Nobody reads from the connection, so no receive will tell what is wrong with it.
     fn broken(&mut self, conn: ConnId) -> Step {
         let Some(entry) = find(&mut self.entries, conn) else { return Step::Next };
-        let Some(socket) = &entry.socket else { return Step::Next };
-        match socket2::SockRef::from(socket).take_error() {
+        let Some(socket) = entry.socket() else { return Step::Next };
+        match SockRef::from(socket).take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Step::TellLast(Event::Failed { conn, error }),
         }
-        // Ended on both sides. It comes back into epoll when the worker reads again.
-        entry.watched = Watched::Broken;
         // SAFETY: the entry keeps the socket open meanwhile.
         let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+        // Ended on both sides. It comes back into epoll when the worker reads again.
+        entry.watched = Watched::Broken;
         let _ = self.control(libc::EPOLL_CTL_DEL, socket, 0, Token::Conn(conn));
         Step::Next
     }
-}
-
-fn find(entries: &mut Chunks<Entry>, conn: ConnId) -> Option<&mut Entry> {
-    entries.get_mut(conn.index()).filter(|entry| entry.socket.is_some() && entry.generation == conn.generation())
 }
 
 fn open_timer() -> io::Result<OwnedFd> {
     fault::check(Call::Timerfd)?;
     // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
     unsafe { sys::owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)) }
-}
-
-/// Sends as much as the system takes. None: nothing at all; the entry is blocked and keeps its outbox.
-fn write(entry: &mut Entry, conn: ConnId) -> Option<Event<'static>> {
-    let socket = entry.socket.as_ref()?.as_raw_fd();
-    let outbox = entry.outbox.take()?;
-    let result = socket::send(socket, &outbox);
-    match &result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            entry.blocked = true;
-            entry.outbox = Some(outbox);
-            return None;
-        }
-        // More segments than one call takes are no sign of a full socket.
-        Ok((sent, tried)) if sent < tried => entry.blocked = true,
-        _ => {}
-    }
-    Some(Event::Sent { conn, outbox, result: result.map(|(sent, _)| sent) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_come_back() {
-        let conn = Token::Conn(ConnId::new(7, 3, 1));
-        for token in [conn, Token::Listener(0), Token::Listener(9), Token::Waker, Token::Timer] {
-            assert_eq!(Token::from_raw(token.to_raw()), token);
-        }
-    }
 }

@@ -13,6 +13,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::fault::{self, Call};
 
+mod descriptors;
+
+pub use descriptors::{
+    DESCRIPTORS_MAX, Received, close, close_on_exec, duplicate, receive_descriptors, send_descriptors,
+};
+
 /// A word of the host program's that the library passes back to it and never looks into.
 pub type HostUser = *mut c_void;
 
@@ -97,22 +103,69 @@ pub(crate) fn lend_static(bytes: &'static [u8], finalizer: Finalizer) -> LentByt
     unsafe { LentBytes::new(bytes, finalizer) }
 }
 
+/// A function of the host program's, of a type that only the C face knows.
+#[derive(Clone, Copy, Debug)]
+pub struct HostCall(*const ());
+
+// SAFETY: the header demands that such functions may be called from any thread.
+unsafe impl Send for HostCall {}
+
+impl HostCall {
+    /// Remembers a function.
+    ///
+    /// # Safety
+    ///
+    /// Whoever takes it out knows its type, and may call it as the header says.
+    pub unsafe fn new(function: *const ()) -> Self {
+        Self(function)
+    }
+
+    /// The function.
+    pub fn get(self) -> *const () {
+        self.0
+    }
+}
+
+/// A value on the heap, or an answer that there is no room for it.
+pub fn boxed<T>(value: T) -> Result<Box<T>, crate::status::Error> {
+    fault::check(Call::Memory).map_err(|_| crate::status::Status::Memory)?;
+    let mut place = Vec::new();
+    place.try_reserve_exact(1)?;
+    place.push(value);
+    let slice: Box<[T]> = place.into_boxed_slice();
+    // SAFETY: a slice of one value has the layout of the value.
+    Ok(unsafe { Box::from_raw(Box::into_raw(slice).cast::<T>()) })
+}
+
 /// Makes room for a number of bytes that the program or a peer has chosen, or says that there is none.
 pub fn reserve(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), TryReserveError> {
     let bytes = if fault::check(Call::Memory).is_ok() { bytes } else { usize::MAX };
     buffer.try_reserve_exact(bytes)
 }
 
-/// Milliseconds on a clock that never jumps.
-pub fn now_ms() -> u64 {
+/// Nanoseconds on a clock that never jumps.
+pub fn now_ns() -> u64 {
     let mut now = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the clock exists on every Linux and the call fills the struct.
     let now = unsafe {
         libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
         now.assume_init()
     };
-    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
+
+/// Milliseconds on that clock.
+pub fn now_ms() -> u64 {
+    now_ns() / NANOSECONDS
+}
+
+/// The first millisecond of that clock that is not before `after_ms` milliseconds have passed.
+pub fn deadline_ms(after_ms: u32) -> u64 {
+    now_ns().div_ceil(NANOSECONDS) + u64::from(after_ms)
+}
+
+/// In a millisecond.
+pub const NANOSECONDS: u64 = 1_000_000;
 
 /// Whether this process is a child of the one that loaded the library.
 ///
@@ -243,13 +296,26 @@ impl Drop for StopSignals {
 /// do not end it. Says for each whether it is ready.
 pub fn poll<const N: usize>(wanted: [(RawFd, i16); N], until_ms: Option<u64>) -> io::Result<[bool; N]> {
     let mut list = wanted.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
+    poll_entries(&mut list, until_ms)?;
+    Ok(list.map(|entry| entry.revents != 0))
+}
+
+/// As [`poll`], for any number of descriptors.
+pub fn poll_list(wanted: &[(RawFd, i16)], until_ms: Option<u64>) -> io::Result<Vec<bool>> {
+    let mut list: Vec<_> =
+        wanted.iter().map(|(fd, events)| libc::pollfd { fd: *fd, events: *events, revents: 0 }).collect();
+    poll_entries(&mut list, until_ms)?;
+    Ok(list.iter().map(|entry| entry.revents != 0).collect())
+}
+
+fn poll_entries(list: &mut [libc::pollfd], until_ms: Option<u64>) -> io::Result<()> {
     retry(Call::Poll, || {
         let left_ms =
             until_ms.map_or(-1, |until_ms| i32::try_from(until_ms.saturating_sub(now_ms())).unwrap_or(i32::MAX));
-        // SAFETY: the list has N entries.
-        unsafe { libc::poll(list.as_mut_ptr(), N as libc::nfds_t, left_ms) as isize }
-    })?;
-    Ok(list.map(|entry| entry.revents != 0))
+        // SAFETY: the list has so many entries.
+        unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, left_ms) as isize }
+    })
+    .map(drop)
 }
 
 /// Whether a number is an open descriptor.
@@ -266,6 +332,15 @@ pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<us
     })
 }
 
+/// Reads behind what `buffer` has, as much as it has room for, without waiting. Says how many bytes came: 0 at the end of
+/// a stream, or of an empty datagram.
+pub fn recv_more(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let count = recv(fd, buffer.spare_capacity_mut())?;
+    // SAFETY: the call has written so many bytes behind those that were there.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
 /// Sends to a stream socket, without waiting, and without the signal that would kill a host whose peer is gone.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
@@ -279,6 +354,14 @@ pub fn unread(socket: BorrowedFd<'_>) -> bool {
     // SAFETY: the call writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut count) };
     result == 0 && count > 0
+}
+
+/// Bytes that were sent and that the peer has not taken.
+pub fn unsent(socket: BorrowedFd<'_>) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the call writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
 }
 
 /// Ends our side of the stream.

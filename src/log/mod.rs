@@ -1,7 +1,10 @@
 //! The library's messages, and its panics: neither is ever printed.
 //!
 //! Inside, everybody writes through the `log` crate, so that a Rust program that links the crate gets the
-//! messages in its own way. The C face hands them to a callback.
+//! messages in its own way. The C face hands them to a callback, but no more of them than it can bear: each place in
+//! the code writes at most ten messages a second (`limiter`).
+
+mod limiter;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,12 +13,15 @@ use std::sync::{Once, PoisonError, RwLock};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
+use self::limiter::{Limiter, Site, Verdict};
 use crate::status::{Result, Status};
+use crate::sys;
 
 /// Where messages go: level (1 error … 5 trace) and text.
 pub type Sink = Box<dyn Fn(i32, &CStr) + Send + Sync>;
 
 static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+static LIMITER: Limiter = Limiter::new();
 
 thread_local! {
     /// This thread is inside the sink: a message from there would come back to it, `set` would wait for itself.
@@ -45,6 +51,12 @@ pub fn set(level: LevelFilter, sink: Option<Sink>) -> Result<()> {
     Ok(())
 }
 
+/// Messages that were kept from the sink so far. The next message from the same place says how many; where none
+/// follows, this is the only trace of them.
+pub fn held_back() -> u64 {
+    LIMITER.held_back()
+}
+
 struct ToSink;
 
 impl Log for ToSink {
@@ -57,16 +69,26 @@ impl Log for ToSink {
             return;
         }
         if let Some(sink) = SINK.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            let mut text = record.args().to_string().into_bytes();
-            text.retain(|byte| *byte != 0);
-            if let Ok(text) = CString::new(text) {
-                sink(record.level() as i32, &text);
-            }
+            write(sink, record);
         }
         IN_SINK.set(false);
     }
 
     fn flush(&self) {}
+}
+
+fn write(sink: &Sink, record: &Record<'_>) {
+    let verdict = Site::of(record).map_or(Verdict::Write { held_back: 0 }, |site| LIMITER.admit(site, sys::now_ms()));
+    let mut text = match verdict {
+        Verdict::Hold => return,
+        Verdict::Write { held_back: 0 } => record.args().to_string(),
+        Verdict::Write { held_back } => format!("{} (and {held_back} more like it)", record.args()),
+    }
+    .into_bytes();
+    text.retain(|byte| *byte != 0);
+    if let Ok(text) = CString::new(text) {
+        sink(record.level() as i32, &text);
+    }
 }
 
 /// Marks the thread as inside the library until it is dropped.
@@ -122,8 +144,47 @@ mod tests {
         assert_eq!(level(-1), None);
     }
 
+    /// Only one sink at a time: tests of this file take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn a_flood_is_held_back_and_told() {
+        let _turn = TURN.lock().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = {
+            let seen = Arc::clone(&seen);
+            move |_: i32, text: &CStr| {
+                if let Some(text) = text.to_str().unwrap().strip_prefix("a flood") {
+                    seen.lock().unwrap().push(text.to_owned());
+                }
+            }
+        };
+        set(LevelFilter::Trace, Some(Box::new(sink))).unwrap();
+        let before = held_back();
+        // The clock is real here: as often as it takes until a message says that others were held back.
+        let until_ms = sys::now_ms() + 60_000;
+        let mut count = 0;
+        while seen.lock().unwrap().last().is_none_or(String::is_empty) {
+            assert!(sys::now_ms() < until_ms, "nothing was told");
+            log::warn!("a flood");
+            count += 1;
+        }
+        let mut written = std::mem::take(&mut *seen.lock().unwrap());
+        for _ in 0..100 {
+            log::debug!("a flood");
+        }
+        set(LevelFilter::Off, None).unwrap();
+        let told = written.pop().unwrap();
+        let told: usize = told.strip_prefix(" (and ").unwrap().strip_suffix(" more like it)").unwrap().parse().unwrap();
+        assert!(written.iter().all(String::is_empty));
+        assert_eq!(written.len() + 1 + told, count);
+        assert!(held_back() - before >= told as u64);
+        assert_eq!(seen.lock().unwrap().len(), 100);
+    }
+
     #[test]
     fn the_sink_gets_messages_and_cannot_replace_itself() {
+        let _turn = TURN.lock().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = {
             let seen = Arc::clone(&seen);

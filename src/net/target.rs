@@ -1,0 +1,106 @@
+//! One URL of a list, with its query.
+
+use std::fmt;
+
+use super::endpoint::{Endpoint, bad};
+use crate::framing::Framing;
+use crate::status::{Error, Result, Status};
+
+/// An address and how messages lie in its streams: "tcp://0.0.0.0:7000?framing=lines".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// What the query says; None: nothing.
+    pub framing: Option<Framing>,
+}
+
+impl Target {
+    /// Reads one URL. A path may contain no '?': the query begins there.
+    pub fn parse(url: &str) -> Result<Self> {
+        let Some((address, query)) = url.split_once('?') else {
+            return Ok(Self { endpoint: Endpoint::parse(url)?, framing: None });
+        };
+        let endpoint = Endpoint::parse(address)?;
+        let framing =
+            Framing::from_query(query).map_err(|error| Error::new(error.status, format!("\"{url}\": {error}")))?;
+        if endpoint.is_datagram() && framing.as_ref().is_some_and(|framing| *framing != Framing::Raw) {
+            return Err(bad(Status::Url, url, "a datagram is a message by itself: it takes no framing"));
+        }
+        Ok(Self { endpoint, framing })
+    }
+
+    /// Reads a list of URLs with commas between.
+    pub fn parse_list(urls: &str) -> Result<Vec<Self>> {
+        let list = urls.split(',').map(|url| Self::parse(url.trim())).collect::<Result<Vec<Self>>>()?;
+        // A descriptor is taken over once: taken over twice it would be closed twice, and the second time it may
+        // be another's.
+        for (at, target) in list.iter().enumerate() {
+            let is_same = |other: &Self| other.endpoint == target.endpoint;
+            if matches!(target.endpoint, Endpoint::Descriptor(_)) && list[..at].iter().any(is_same) {
+                return Err(bad(Status::Invalid, urls, &format!("{} is there twice", target.endpoint)));
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.framing {
+            Some(framing) => write!(f, "{}?{framing}", self.endpoint),
+            None => self.endpoint.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_query_is_taken_off_the_address() {
+        let target = Target::parse("tcp://a:1?framing=lines").unwrap();
+        assert_eq!(target.endpoint, Endpoint::parse("tcp://a:1").unwrap());
+        assert_eq!(target.framing, Some(Framing::Lines));
+        assert_eq!(Target::parse("unix:/run/a").unwrap().framing, None);
+        assert_eq!(Target::parse("fd:3?framing=raw").unwrap().framing, Some(Framing::Raw));
+    }
+
+    #[test]
+    fn a_fault_of_a_query_names_the_url() {
+        let error = Target::parse("tcp://a:1?framing=none-such").unwrap_err();
+        assert!(error.detail.contains("tcp://a:1?framing=none-such"), "{error}");
+        for url in ["udp://a:1?framing=lines", "unixgram:/a?framing=lines", "x?framing=lines", "tcp://?framing=lines"] {
+            assert_eq!(Target::parse(url).unwrap_err().status, Status::Url, "{url}");
+        }
+        assert_eq!(Target::parse("tcp://a?framing=lines").unwrap_err().status, Status::Port);
+        assert!(Target::parse("udp://a:1?framing=raw").is_ok());
+    }
+
+    #[test]
+    fn lists_are_read() {
+        let list = Target::parse_list("tcp://a:1?framing=lines, unix:b , systemd:").unwrap();
+        let urls: Vec<String> = list.iter().map(|target| target.endpoint.to_string()).collect();
+        assert_eq!(urls, ["tcp://a:1", "unix:b", "systemd:"]);
+        for list in ["", " ", "tcp://a:1,", ",tcp://a:1"] {
+            assert_eq!(Target::parse_list(list).unwrap_err().status, Status::Url, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_is_taken_over_once() {
+        assert_eq!(Target::parse_list("fd:3,tcp://a:1,fd:03").unwrap_err().status, Status::Invalid);
+        assert!(Target::parse_list("fd:3,fd:4").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_fail_otherwise(text in "(tcp://a:1|unix:/a|udp://a:1|fd:3|.{0,8})(\\?.{0,32})?") {
+            if let Ok(target) = Target::parse(&text) {
+                prop_assert_eq!(Target::parse(&target.to_string()).unwrap(), target);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The tables behind topics: which connections and which subscriptions of one worker are in which.
+
+use std::collections::HashMap;
+
+use super::roster::NOBODY;
+use super::topics::{Subscription, SubscriptionId};
+use crate::conn::handle::ConnId;
+use crate::fault::{self, Call};
+use crate::status::{Error, Result, Status};
+
+/// Topics that one connection can be in.
+const MEMBERSHIPS_MAX: usize = 1_024;
+
+/// The topics of one worker.
+#[derive(Default)]
+pub(crate) struct Topics {
+    pub(super) by_name: HashMap<Box<str>, u32>,
+    pub(super) topics: Places<Topic>,
+    pub(super) members: Places<Member>,
+    pub(super) subscriptions: Vec<Option<Box<Subscription>>>,
+}
+
+pub(super) struct Topic {
+    name: Box<str>,
+    pub(super) first_member: u32,
+    pub(super) subscriptions: Vec<SubscriptionId>,
+}
+
+/// One connection in one topic; in the list of the one and in the list of the other.
+pub(super) struct Member {
+    pub(super) conn: ConnId,
+    pub(super) topic: u32,
+    pub(super) next: u32,
+    previous: u32,
+    next_of_conn: u32,
+}
+
+/// Numbered places that are used again.
+pub(super) struct Places<T> {
+    places: Vec<Option<T>>,
+    /// Its capacity always suffices for all places.
+    free: Vec<u32>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Places<T> {
+    fn insert(&mut self, value: T) -> Result<u32> {
+        if let Some(at) = self.free.pop() {
+            self.places[at as usize] = Some(value);
+            return Ok(at);
+        }
+        let at = u32::try_from(self.places.len()).ok().filter(|at| *at < NOBODY).ok_or(Status::Memory)?;
+        fault::check(Call::Memory).map_err(|_| Status::Memory)?;
+        self.places.try_reserve(1)?;
+        self.free.try_reserve(self.places.capacity() - self.free.len())?;
+        self.places.push(Some(value));
+        Ok(at)
+    }
+
+    pub(super) fn get(&mut self, at: u32) -> Option<&mut T> {
+        self.places.get_mut(at as usize)?.as_mut()
+    }
+
+    fn remove(&mut self, at: u32) -> Option<T> {
+        let value = self.places.get_mut(at as usize)?.take()?;
+        self.free.push(at);
+        Some(value)
+    }
+}
+
+impl Topics {
+    /// The topic with this name, made if it is new.
+    pub(super) fn open(&mut self, name: &str) -> Result<u32> {
+        if let Some(&topic) = self.by_name.get(name) {
+            return Ok(topic);
+        }
+        self.by_name.try_reserve(1)?;
+        let (key, name) = (copy(name)?, copy(name)?);
+        let topic = self.topics.insert(Topic { name, first_member: NOBODY, subscriptions: Vec::new() })?;
+        self.by_name.insert(key, topic);
+        Ok(topic)
+    }
+
+    /// Forgets a topic in which nobody is.
+    pub(super) fn close_empty(&mut self, at: u32) {
+        let Some(topic) = self.topics.get(at) else { return };
+        if topic.first_member == NOBODY && topic.subscriptions.is_empty() {
+            self.by_name.remove(&topic.name);
+            self.topics.remove(at);
+        }
+    }
+
+    /// Puts a connection, whose list of memberships begins at `first`, into a topic. None: it is there already.
+    pub(super) fn add(&mut self, conn: ConnId, topic: u32, first: u32) -> Result<Option<u32>> {
+        let mut count = 0;
+        let mut at = first;
+        while let Some(member) = self.members.get(at) {
+            if member.topic == topic {
+                return Ok(None);
+            }
+            count += 1;
+            at = member.next_of_conn;
+        }
+        if count >= MEMBERSHIPS_MAX {
+            return Err(Error::new(Status::Again, format!("the connection is in {MEMBERSHIPS_MAX} topics")));
+        }
+        let next = self.topics.get(topic).map_or(NOBODY, |topic| topic.first_member);
+        let at = self.members.insert(Member { conn, topic, next, previous: NOBODY, next_of_conn: first })?;
+        if let Some(next) = self.members.get(next) {
+            next.previous = at;
+        }
+        if let Some(topic) = self.topics.get(topic) {
+            topic.first_member = at;
+        }
+        Ok(Some(at))
+    }
+
+    /// Takes the membership in a topic out of a connection's list that begins at `first`; says where the list begins then.
+    pub(super) fn drop_member(&mut self, topic: u32, first: u32) -> u32 {
+        let mut before = NOBODY;
+        let mut at = first;
+        while let Some(member) = self.members.get(at) {
+            let next_of_conn = member.next_of_conn;
+            if member.topic != topic {
+                (before, at) = (at, next_of_conn);
+                continue;
+            }
+            let (next, previous) = (member.next, member.previous);
+            self.members.remove(at);
+            if let Some(next) = self.members.get(next) {
+                next.previous = previous;
+            }
+            match self.members.get(previous) {
+                Some(previous) => previous.next = next,
+                None => {
+                    if let Some(topic) = self.topics.get(topic) {
+                        topic.first_member = next;
+                    }
+                }
+            }
+            self.close_empty(topic);
+            return match self.members.get(before) {
+                Some(before) => {
+                    before.next_of_conn = next_of_conn;
+                    first
+                }
+                None => next_of_conn,
+            };
+        }
+        first
+    }
+}
+
+/// A copy that answers for its memory.
+pub(super) fn copy(name: &str) -> Result<Box<str>> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(name.len())?;
+    copy.push_str(name);
+    Ok(copy.into_boxed_str())
+}
