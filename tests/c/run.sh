@@ -55,11 +55,14 @@ out=$target/c-tests/$mode
 [ "$mode" = valgrind ] && out=$target/c-tests/native
 mkdir -p "$out"
 
+# What all programs are linked with.
+parts=(support client stage wire dgram remote)
+
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     for source in "$here"/*.c; do
         name=$(basename "$source" .c)
-        case $name in support | client | stage) ;; *) names+=("$name") ;; esac
+        case " ${parts[*]} " in *" $name "*) ;; *) names+=("$name") ;; esac
     done
 fi
 
@@ -79,8 +82,10 @@ make_from() {
     done
 }
 
-headers=(include/ahoy.h "$here"/{support,stage,hooks}.h "$here/run.sh")
-for part in support client stage; do
+headers=(include/ahoy.h "$here"/*.h "$here/run.sh")
+objects=("${parts[@]/#/$out/}")
+objects=("${objects[@]/%/.o}")
+for part in "${parts[@]}"; do
     make_from "$out/$part.o" "$here/$part.c" "${headers[@]}" -- \
         "$CC" "${flags[@]}" -c -o "$out/$part.o" "$here/$part.c"
 done
@@ -88,8 +93,8 @@ done
 build() {
     local name=$1 dir=$lib
     [ "${name#hook_}" = "$name" ] || dir=$lib_hooks
-    make_from "$out/$name" "$here/$name.c" "$out"/{support,client,stage}.o "${headers[@]}" -- \
-        "$CC" "${flags[@]}" -o "$out/$name" "$here/$name.c" "$out"/{support,client,stage}.o \
+    make_from "$out/$name" "$here/$name.c" "${objects[@]}" "${headers[@]}" -- \
+        "$CC" "${flags[@]}" -o "$out/$name" "$here/$name.c" "${objects[@]}" \
         -L"$dir" -lahoy -ldl -Wl,-rpath,"$dir"
 }
 

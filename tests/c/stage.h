@@ -12,10 +12,15 @@ typedef enum place {
     ON_MESSAGE,
     ON_WRITABLE,
     ON_END,
+    ON_TIMER,             /* of ahoy_conn_timer_start */
+    ON_DRAIN,             /* the only play that ends with a stop, and not with a close */
     ON_CLOSE,
-    ON_FREE_SEND,   /* of ahoy_send_owned */
-    ON_FREE_USER,   /* of ahoy_conn_set_user */
-    ON_FREE_SERVER, /* of ahoy_server_options */
+    ON_TOPIC,             /* of ahoy_subscribe: it may run on another worker than the connection's */
+    ON_FREE_SEND,         /* of ahoy_send_owned */
+    ON_FREE_TIMER,
+    ON_FREE_SUBSCRIPTION,
+    ON_FREE_USER,         /* of ahoy_conn_set_user */
+    ON_FREE_SERVER,       /* of ahoy_server_options */
     PLACES
 } place;
 
@@ -24,6 +29,9 @@ extern const char *const place_names[PLACES];
 typedef struct stage {
     tally seen;                     /* its `freed`: the server's on_free */
     latch sends_freed, users_freed; /* the on_free of the owned send and of the connection's user */
+    latch ticked, timers_freed;     /* the connection's timer */
+    latch heard, subscriptions_freed;
+    ahoy_subscription subscription;
     latch acted;
     long marks;                     /* bytes STAGE_MARK that the client has received */
     ahoy_server server;             /* for calls where there is no connection to ask */

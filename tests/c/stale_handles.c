@@ -6,6 +6,14 @@
 
 #include <unistd.h>
 
+static void on_timer(ahoy_timer timer, ahoy_conn conn, void *user) {
+    (void)timer, (void)conn, (void)user;
+}
+
+static void on_topic(ahoy_server server, const char *topic, const void *data, size_t len, void *user) {
+    (void)server, (void)topic, (void)data, (void)len, (void)user;
+}
+
 static void refuses_server(uint64_t id) {
     ahoy_server server = { id };
     char text[128] = "untouched";
@@ -22,6 +30,11 @@ static void refuses_server(uint64_t id) {
     CHECK_STATUS(ahoy_server_stats(server, &stats), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_server_fd(server, &fd), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_server_turn(server, 0), AHOY_ERR_STALE);
+    latch freed = LATCH_INIT;
+    CHECK_STATUS(ahoy_timer_start(server, 0, 0, on_timer, &freed, count_free, NULL), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_publish(server, "topic", "x", 1), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_subscribe(server, "topic", on_topic, &freed, count_free, NULL), AHOY_ERR_STALE);
+    CHECK_EQ(latch_count(&freed), 0);
     ahoy_server_free(server);
 
     /* Nothing was written, and the socket stayed ours. */
@@ -39,7 +52,14 @@ static void refuses_conn(uint64_t id) {
 
     CHECK_STATUS(ahoy_send(conn, "x", 1), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_send_owned(conn, "x", 1, count_free, &freed), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_send_parts(conn, &(ahoy_part){ "x", 1 }, 1), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_conn_greet(conn), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_conn_abort(conn), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_conn_end(conn), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_conn_join(conn, "topic"), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_conn_leave(conn, "topic"), AHOY_ERR_STALE);
+    CHECK_STATUS(ahoy_conn_timer_start(conn, 0, 0, on_timer, &freed, count_free, NULL), AHOY_ERR_STALE);
+    CHECK_EQ(ahoy_conn_queued(conn), 0);
     CHECK_STATUS(ahoy_conn_close(conn), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_conn_pause(conn), AHOY_ERR_STALE);
     CHECK_STATUS(ahoy_conn_resume(conn), AHOY_ERR_STALE);

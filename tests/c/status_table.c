@@ -16,7 +16,8 @@ static const struct { ahoy_status status; int number; const char *name; } table[
     ROW(-20, AHOY_ERR_FORKED), ROW(-21, AHOY_ERR_PANIC), ROW(-22, AHOY_ERR_STOPPED),
     ROW(-23, AHOY_ERR_CLOSED), ROW(-24, AHOY_ERR_EOF), ROW(-25, AHOY_ERR_RESET),
     ROW(-26, AHOY_ERR_TIMEOUT), ROW(-27, AHOY_ERR_BUSY), ROW(-28, AHOY_ERR_UNSUPPORTED),
-    ROW(-29, AHOY_ERR_SYSTEM),
+    ROW(-29, AHOY_ERR_SYSTEM), ROW(-30, AHOY_ERR_OVERFLOW), ROW(-31, AHOY_ERR_NAME),
+    ROW(-32, AHOY_ERR_REFUSED), ROW(-33, AHOY_ERR_UNREACHABLE),
 };
 
 enum { ROWS = sizeof table / sizeof table[0] };

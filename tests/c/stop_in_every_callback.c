@@ -8,7 +8,7 @@ static void stop_it(stage *stage) {
         return;
     }
     /* An on_free may come when the server is being freed: its handle is stale then. */
-    if (stage->at == ON_FREE_SEND || stage->at == ON_FREE_USER) {
+    if (stage->at >= ON_FREE_SEND) {
         CHECK(status == AHOY_OK || status == AHOY_ERR_STALE);
         return;
     }
