@@ -4,6 +4,7 @@
  *     cc -o hello hello.c $(pkg-config --cflags --libs ahoy)
  *     ./hello                                      listens on tcp://0.0.0.0:8888 until Ctrl-C
  *     ./hello tcp://127.0.0.1:9000 'Good morning'  another address, another greeting
+ *     systemd-socket-activate -l 8888 ./hello systemd:   started for the first client, on systemd's socket
  *
  * From another terminal:  printf hi | nc -N 127.0.0.1 8888
  */

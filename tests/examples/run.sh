@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the examples through their own Makefiles and talks to each with real clients (see drive.py).
-# usage: run.sh      after `make`; needs nc (OpenBSD's), socat, curl, python3 and readelf
+# usage: run.sh [NAME…]      after `make`; only the tests with one of NAME in their names. Needs nc (OpenBSD's), socat,
+#                            curl, python3, readelf and systemd-socket-activate
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -14,4 +15,4 @@ done
 "${CARGO:-cargo}" test --quiet --locked --manifest-path c_examples/mixed/shout/Cargo.toml \
     --target-dir "$build/c_examples/mixed/cargo"
 
-exec python3 tests/examples/drive.py "$build/c_examples" "$build/c_examples/mixed"
+exec python3 -B tests/examples/drive.py "$build/c_examples" "$build/c_examples/mixed" "$@"
