@@ -3,7 +3,7 @@
 source "$(dirname "$0")/common.sh"
 
 install_staged PREFIX=/usr LIBDIR=/usr/lib64
-(cd "$stage" && find . -not -type d -printf '%P\n' | grep -v '^usr/share/doc/ahoy/' | sort) >"$work/installed"
+(cd "$stage" && find . -not -type d -printf '%P\n' | grep -vE '^usr/share/(doc/ahoy|man/man3)/' | sort) >"$work/installed"
 sort >"$work/expected" <<END
 usr/include/ahoy.h
 usr/lib64/cmake/Ahoy/AhoyConfig.cmake
