@@ -506,8 +506,8 @@ typedef struct ahoy_server_options {
      */
     uint32_t write_ms;
     /**
-     * Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0:
-     * `queue_bytes_max`.
+     * Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0, or as much as
+     * `queue_bytes_max`: only from a refusal on.
      */
     uint32_t queue_high_bytes;
     /** Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`. */
@@ -1001,7 +1001,7 @@ typedef struct ahoy_connect_options {
     size_t size;
     /** The connection's user data, from its first callback on. NULL: the server's `user`. */
     void *user;
-    /** Called exactly once with `user` after on_close; not when `ahoy_connect` fails. NULL: nothing to free. */
+    /** Called exactly once with `user`: after on_close, or when other user data takes its place; not when `ahoy_connect` fails. NULL: nothing to free. */
     ahoy_free_fn on_free;
     /**
      * With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
@@ -1020,14 +1020,17 @@ typedef struct ahoy_connect_options {
     /**
      * Not 0: a connection that cannot be opened, or is lost, is opened again after a while, as the same
      * handle, beginning with the first URL; until the program closes it or the server stops. on_open is
-     * called each time it is open.
+     * called each time it is open. A peer that ends its side is lost: on_end is not called.
      */
     int32_t reconnect;
     /** The while is random, between 0 and `reconnect_min_ms` the first time ("full jitter"). 0: 100. */
     uint32_t reconnect_min_ms;
     /** The bound doubles each time, up to this, and begins anew when the peer has sent something. 0: 30,000. */
     uint32_t reconnect_max_ms;
-    /** Tries in a row that may fail before the connection is closed after all. 0: no end. */
+    /**
+     * Tries in a row that may fail before the connection is closed after all; one after which the peer said nothing
+     * has failed. 0: no end.
+     */
     uint32_t reconnect_tries_max;
 } ahoy_connect_options;
 
@@ -1063,7 +1066,9 @@ typedef struct ahoy_request_options {
  *         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_MEMORY.
  *
  * Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve. AHOY_ERR_REFUSED:
- * nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`.
+ * nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`. AHOY_ERR_NOT_FOUND,
+ * AHOY_ERR_PERMISSION: what the system says of a Unix path. AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran
+ * out. AHOY_ERR_AGAIN: too many names wait to be resolved.
  * With several URLs it is the last one's. on_close comes without an on_open then. Since 0.2.
  */
 ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connect_options *options,

@@ -72,7 +72,7 @@ if [ -t 2 ]; then export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-always}; fi
         sed '/native artifacts to link against/,+1d' >&2
 } 3>"$archive.messages"
 echo "$(<"$built/native-libs")" >"$archive.libs"
-generated=$(sed -nE '/"build-script-executed".*#(ahoy@)?[0-9.]+"/s/.*"out_dir":"([^"]*)".*/\1/p' "$archive.messages")
+generated=$(sed -nE '/"build-script-executed".*#(ahoy@)?[0-9.]+"/s/.*"out_dir":"([^"]*)".*/\1/p' "$archive.messages" | grep /build/ahoy-)
 rm -rf "$(dirname "$archive")/man"
 cp -r "$generated/man" "$(dirname "$archive")/man"
 cp "$built/libahoy.a" "$archive"

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::framing::{ahoy_framing_options, framing};
 use super::guard::guard;
 use super::handle::{ahoy_conn, ahoy_server};
+use super::handler::enter_host;
 use super::pointer::{Sized, bytes, out_buffer, read_sized, set_out, text};
 use super::server::{ahoy_close_fn, ahoy_free_fn, find};
 use crate::client::{self, RequestOptions};
@@ -31,7 +32,7 @@ pub struct ahoy_connect_options {
     pub size: usize,
     /// The connection's user data, from its first callback on. NULL: the server's `user`.
     pub user: *mut c_void,
-    /// Called exactly once with `user` after on_close; not when `ahoy_connect` fails. NULL: nothing to free.
+    /// Called exactly once with `user`: after on_close, or when other user data takes its place; not when `ahoy_connect` fails. NULL: nothing to free.
     pub on_free: ahoy_free_fn,
     /// With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
     /// It is not the last callback: that is on_close. May be NULL.
@@ -45,13 +46,14 @@ pub struct ahoy_connect_options {
     pub framing_options: *const ahoy_framing_options,
     /// Not 0: a connection that cannot be opened, or is lost, is opened again after a while, as the same
     /// handle, beginning with the first URL; until the program closes it or the server stops. on_open is
-    /// called each time it is open.
+    /// called each time it is open. A peer that ends its side is lost: on_end is not called.
     pub reconnect: i32,
     /// The while is random, between 0 and `reconnect_min_ms` the first time ("full jitter"). 0: 100.
     pub reconnect_min_ms: u32,
     /// The bound doubles each time, up to this, and begins anew when the peer has sent something. 0: 30,000.
     pub reconnect_max_ms: u32,
-    /// Tries in a row that may fail before the connection is closed after all. 0: no end.
+    /// Tries in a row that may fail before the connection is closed after all; one after which the peer said nothing
+    /// has failed. 0: no end.
     pub reconnect_tries_max: u32,
 }
 
@@ -67,7 +69,9 @@ pub struct ahoy_connect_options {
 ///         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_MEMORY.
 ///
 /// Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve. AHOY_ERR_REFUSED:
-/// nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`.
+/// nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`. AHOY_ERR_NOT_FOUND,
+/// AHOY_ERR_PERMISSION: what the system says of a Unix path. AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran
+/// out. AHOY_ERR_AGAIN: too many names wait to be resolved.
 /// With several URLs it is the last one's. on_close comes without an on_open then. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_connect(
@@ -99,7 +103,7 @@ unsafe fn connect_options(options: *const ahoy_connect_options) -> Result<Connec
         on_down: given.on_down.map(|call| {
             Arc::new(move |conn: ConnId, reason, user: HostUser| {
                 // SAFETY: the program gave this function for this purpose.
-                unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) }
+                enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) });
             }) as _
         }),
         // SAFETY: as promised by our caller.

@@ -4,7 +4,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use super::guard::{guard, guard_or};
+use super::guard::{guard, guard_here, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
 use super::pointer::{array, bytes, out_text};
 use super::server::ahoy_free_fn;
@@ -30,11 +30,13 @@ use crate::sys::{Finalizer, LentBytes};
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: usize) -> Status {
-    guard(|| {
-        // SAFETY: the caller passes `len` readable bytes.
-        let data = unsafe { bytes(data, len)? };
-        commands::send(id(conn), data)
-    })
+    // SAFETY: the caller passes `len` readable bytes.
+    let data = || unsafe { bytes(data, len) };
+    let here = || match data() {
+        Ok(data) => commands::send_here(id(conn), data),
+        Err(error) => Some(Err(error)),
+    };
+    guard_here(here, || commands::send(id(conn), data()?))
 }
 
 /// Memory that is a part of a message. (As a `struct iovec`.)

@@ -30,6 +30,21 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Status {
     }
 }
 
+/// As [`guard`], for what is mostly called inside callbacks: `here` is tried first, and answers None where the thread is
+/// not the worker that it takes. On a worker's thread the library's panics are known as such already.
+#[inline]
+pub(super) fn guard_here(here: impl FnOnce() -> Option<Result<()>>, elsewhere: impl FnOnce() -> Result<()>) -> Status {
+    if sys::forked() {
+        return fail(&Status::Forked.into());
+    }
+    match catch_unwind(AssertUnwindSafe(here)) {
+        Ok(Some(Ok(()))) => Status::Ok,
+        Ok(Some(Err(error))) => fail(&error),
+        Ok(None) => guard(elsewhere),
+        Err(payload) => fail(&Error::new(Status::Panic, log::panic_text(&*payload))),
+    }
+}
+
 /// Runs the body of an export that returns something else; `otherwise` where it has nothing to return.
 pub(super) fn guard_or<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>) -> T {
     if sys::forked() {

@@ -11,9 +11,9 @@ use super::server::{
 use crate::conn::handle::ConnId;
 use crate::framing::Framing;
 use crate::options::{self, Greet, Limits, Options, Overflow};
-use crate::server::Handler;
+use crate::server::{self, Handler};
 use crate::status::{Error, Result, Status};
-use crate::sys::HostUser;
+use crate::sys::{self, HostUser};
 
 /// SAFETY: strings end with a zero byte, `greeting` has `greeting_bytes` bytes, and the callbacks may be
 /// called with `user` from any thread until `on_free` has been.
@@ -70,6 +70,20 @@ pub(super) unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CH
     Ok((options, CHandler { callbacks: *given }))
 }
 
+/// Calls a function of the program's out of a worker. Should it come back in a child (it has forked), nothing more of the
+/// program's may run there: a worker's thread ends with its process, and a loop of the program's own gets no further
+/// callback.
+#[inline]
+pub(super) fn enter_host(call: impl FnOnce()) {
+    if sys::forked() {
+        return;
+    }
+    call();
+    if sys::forked() {
+        server::leave_child();
+    }
+}
+
 /// The program's callbacks.
 pub(super) struct CHandler {
     callbacks: ahoy_server_options,
@@ -84,49 +98,49 @@ impl Handler for CHandler {
     fn on_open(&self, conn: ConnId, user: HostUser) {
         if let Some(call) = self.callbacks.on_open {
             // SAFETY: the program gave this function for this purpose.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, user) })
         }
     }
 
     fn on_message(&self, conn: ConnId, data: &[u8], user: HostUser) {
         if let Some(call) = self.callbacks.on_message {
             // SAFETY: as above; `data` lives until the call returns.
-            unsafe { call(ahoy_conn { id: conn.raw() }, data.as_ptr().cast(), data.len(), user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, data.as_ptr().cast(), data.len(), user) })
         }
     }
 
     fn on_writable(&self, conn: ConnId, user: HostUser) {
         if let Some(call) = self.callbacks.on_writable {
             // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, user) })
         }
     }
 
     fn on_end(&self, conn: ConnId, user: HostUser) {
         if let Some(call) = self.callbacks.on_end {
             // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, user) })
         }
     }
 
     fn on_drain(&self, conn: ConnId, user: HostUser) {
         if let Some(call) = self.callbacks.on_drain {
             // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, user) })
         }
     }
 
     fn on_close(&self, conn: ConnId, reason: Status, user: HostUser) {
         if let Some(call) = self.callbacks.on_close {
             // SAFETY: as above.
-            unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) }
+            enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) })
         }
     }
 
     fn on_free(&self) {
         if let Some(call) = self.callbacks.on_free {
             // SAFETY: as above; the server calls this once, after the last callback.
-            unsafe { call(self.callbacks.user) }
+            enter_host(|| unsafe { call(self.callbacks.user) })
         }
     }
 }

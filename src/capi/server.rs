@@ -157,8 +157,8 @@ pub struct ahoy_server_options {
     /// Milliseconds that a peer may take nothing of what is queued for it (AHOY_ERR_TIMEOUT). 0: 60,000.
     /// AHOY_MS_NEVER: none.
     pub write_ms: u32,
-    /// Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0:
-    /// `queue_bytes_max`.
+    /// Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0, or as much as
+    /// `queue_bytes_max`: only from a refusal on.
     pub queue_high_bytes: u32,
     /// Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`.
     pub queue_low_bytes: u32,

@@ -9,6 +9,7 @@ use std::ffi::c_void;
 
 use super::guard::guard;
 use super::handle::{ahoy_conn, ahoy_server, ahoy_timer};
+use super::handler::enter_host;
 use super::pointer::set_out;
 use super::server::{ahoy_free_fn, find};
 use crate::conn::handle::ConnId;
@@ -98,8 +99,8 @@ unsafe fn spec(after_ms: u32, every_ms: u32, on_timer: ahoy_timer_fn, user: Host
 fn call(function: HostCall, timer: TimerId, conn: Option<ConnId>, user: HostUser) {
     let conn = ahoy_conn { id: conn.map_or(0, ConnId::raw) };
     // SAFETY: `spec` made it of a function of this type, which the program gave for this purpose.
-    unsafe {
+    enter_host(|| unsafe {
         let call: unsafe extern "C" fn(ahoy_timer, ahoy_conn, *mut c_void) = std::mem::transmute(function.get());
         call(ahoy_timer { id: timer.raw() }, conn, user);
-    }
+    });
 }

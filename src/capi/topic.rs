@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::guard::guard;
 use super::handle::{ahoy_conn, ahoy_server, ahoy_subscription};
+use super::handler::enter_host;
 use super::pointer::{bytes, set_out, text};
 use super::server::{ahoy_free_fn, find};
 use crate::conn::handle::ConnId;
@@ -98,7 +99,7 @@ pub unsafe extern "C" fn ahoy_subscribe(
         let call = move |server: ServerId, topic: &std::ffi::CStr, data: &[u8], user: HostUser| {
             let server = ahoy_server { id: server.raw() };
             // SAFETY: the program gave this function for this purpose.
-            unsafe { call(server, topic.as_ptr(), data.as_ptr().cast(), data.len(), user) }
+            enter_host(|| unsafe { call(server, topic.as_ptr(), data.as_ptr().cast(), data.len(), user) });
         };
         let server = find(server)?;
         // SAFETY: the caller gives the function for this purpose.

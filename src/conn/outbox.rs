@@ -293,11 +293,13 @@ impl Outbox {
 
 #[inline]
 fn fill(buffer: &mut Vec<u8>, frame: &Frame<'_>, parts: &[&[u8]]) {
-    buffer.extend_from_slice(frame.prefix());
+    frame.write_prefix(buffer);
     for part in parts {
         buffer.extend_from_slice(part);
     }
-    buffer.extend_from_slice(frame.suffix());
+    if !frame.suffix().is_empty() {
+        buffer.extend_from_slice(frame.suffix());
+    }
 }
 
 #[cfg(test)]
@@ -380,7 +382,7 @@ mod tests {
                     2 => outbox.push(&frame, &[bytes], length).unwrap(),
                     3 => outbox.push_owned([bytes, b"\n"].concat()).unwrap(),
                     _ => {
-                        let payload = Payload::new(bytes, &Framing::Lines, &budget).unwrap();
+                        let payload = Payload::new(bytes, 0, &Framing::Lines, &budget).unwrap();
                         outbox.push_share(Share::new(&payload, true)).unwrap();
                     }
                 }

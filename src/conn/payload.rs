@@ -14,25 +14,25 @@ use crate::sys;
 pub(crate) struct Payload {
     bytes: Vec<u8>,
     message: Range<usize>,
+    /// What it counts, with what carries it.
+    charged: u64,
     budget: Arc<Budget>,
 }
 
 impl Payload {
-    /// Copies a message, if the limit for all connections has room for it.
-    pub(crate) fn new(message: &[u8], framing: &Framing, budget: &Arc<Budget>) -> Result<Arc<Self>> {
+    /// Copies a message, if the limit for all connections has room for it and for `overhead` bytes that carry it about.
+    pub(crate) fn new(message: &[u8], overhead: usize, framing: &Framing, budget: &Arc<Budget>) -> Result<Arc<Self>> {
         let frame = framing.frame(message.len())?;
         let length = message.len() + frame.overhead();
-        if !budget.take(length as u64) {
+        let charged = (length + overhead) as u64;
+        if !budget.take(charged) {
             return Err(Error::new(Status::Again, "queue_total_bytes_max is reached"));
         }
         // From here on dropping it gives the bytes back.
         let start = frame.prefix().len();
         let message_at = start..start + message.len();
-        let mut payload = Self { bytes: Vec::new(), message: message_at, budget: Arc::clone(budget) };
-        if let Err(error) = sys::reserve(&mut payload.bytes, length) {
-            budget.give(length as u64);
-            return Err(error.into());
-        }
+        let mut payload = Self { bytes: Vec::new(), message: message_at, charged, budget: Arc::clone(budget) };
+        sys::reserve(&mut payload.bytes, length)?;
         payload.bytes.extend_from_slice(frame.prefix());
         payload.bytes.extend_from_slice(message);
         payload.bytes.extend_from_slice(frame.suffix());
@@ -47,7 +47,7 @@ impl Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        self.budget.give(self.bytes.len() as u64);
+        self.budget.give(self.charged);
     }
 }
 
@@ -76,14 +76,15 @@ mod tests {
     #[test]
     fn it_is_counted_once_and_given_back_by_the_last() {
         let budget = Arc::new(Budget::new(100, 1));
-        let payload = Payload::new(b"news", &Framing::Lines, &budget).unwrap();
+        let payload = Payload::new(b"news", 20, &Framing::Lines, &budget).unwrap();
         assert_eq!((payload.message(), Share::new(&payload, true).as_slice()), (&b"news"[..], &b"news\n"[..]));
         let shares: Vec<Share> = (0..10).map(|_| Share::new(&payload, false)).collect();
         assert!(shares.iter().all(|share| share.as_slice() == b"news"));
         drop(payload);
-        assert!(!budget.take(96));
+        assert!(!budget.take(76) && budget.take(75));
+        budget.give(75);
         drop(shares);
         assert!(budget.take(100));
-        assert_eq!(Payload::new(b"", &Framing::Lines, &budget).unwrap_err().status, Status::Again);
+        assert_eq!(Payload::new(b"", 0, &Framing::Lines, &budget).unwrap_err().status, Status::Again);
     }
 }

@@ -154,15 +154,18 @@ impl Slot {
         // Pairs with the fences in `set_peer`: two equal readings with a word from before and one from after would
         // need the first word to be empty in one of them.
         fence(Ordering::Acquire);
-        let [head, high, low] = if words() == first { first } else { [0; 3] };
-        Peer([head & !FRAMING_MASK, high, low])
+        let is_settled = words() == first;
+        let [head, high, low] = first;
+        let peer = Peer([head & !FRAMING_MASK, high, low]);
+        if is_settled { peer } else { peer.without_address() }
     }
 
     /// Replaces the peer: an outgoing connection is open. Only the worker does this.
     pub(crate) fn set_peer(&self, peer: Peer) {
         let framing = self.peer[0].load(Ordering::Relaxed) & FRAMING_MASK;
         let [head, high, low] = peer.0;
-        self.peer[0].store(framing, Ordering::Relaxed);
+        // Whether it is a datagram's never changes.
+        self.peer[0].store(peer.without_address().0[0] | framing, Ordering::Relaxed);
         fence(Ordering::Release);
         self.peer[1].store(high, Ordering::Release);
         self.peer[2].store(low, Ordering::Release);

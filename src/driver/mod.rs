@@ -132,7 +132,7 @@ pub(crate) trait Driver: Sized + Send {
     /// Receives datagrams from a socket, which stays open as long as the driver; each peer of it can be attached.
     fn listen_datagrams(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Accepts no more from it.
+    /// Accepts no more from it, or receives no more datagrams: what is queued for their peers is still sent.
     fn unlisten(&mut self, listener: usize, socket: BorrowedFd<'_>);
 
     /// Takes a connected socket on and receives from it. On an error the socket is closed.

@@ -109,6 +109,11 @@ impl Framing {
         let mut frame = Frame { prefix: [0; 4], prefix_bytes: 0, suffix: &[] };
         match self {
             Self::Raw => {}
+            // The usual one, without a copy of a varying length.
+            Self::Length { width: Width::Four, order: Order::Big } => {
+                let length = u32::try_from(length).map_err(|_| too_long_for(length, 4))?;
+                (frame.prefix, frame.prefix_bytes) = (length.to_be_bytes(), 4);
+            }
             Self::Lines => frame.suffix = b"\n",
             Self::Delimiter(delimiter) => frame.suffix = delimiter.bytes(),
             Self::Length { width, order } => {
@@ -295,6 +300,16 @@ impl Frame<'_> {
     #[inline]
     pub fn prefix(&self) -> &[u8] {
         &self.prefix[..self.prefix_bytes]
+    }
+
+    /// Writes it; a length of four bytes without a copy of a varying length.
+    #[inline]
+    pub(crate) fn write_prefix(&self, buffer: &mut Vec<u8>) {
+        match self.prefix_bytes {
+            0 => {}
+            4 => buffer.extend_from_slice(&self.prefix),
+            _ => buffer.extend_from_slice(self.prefix()),
+        }
     }
 
     /// What goes after it.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -20,6 +20,7 @@ pub struct Listener {
     url: String,
     is_datagram: bool,
     is_copy: bool,
+    is_handed_over: AtomicBool,
     /// Some: it is a copy of a descriptor that the program has, which is closed in the end; [`NONE`]: of one that is
     /// systemd's, or the program's is closed already.
     original: Option<AtomicI32>,
@@ -119,7 +120,15 @@ impl Listener {
             }
         };
         // From here on a failure takes the file along: `listener` is dropped.
-        let mut listener = Self { socket, url: endpoint.to_string(), is_datagram, is_copy, original: None, file };
+        let mut listener = Self {
+            socket,
+            url: endpoint.to_string(),
+            is_datagram,
+            is_copy,
+            is_handed_over: AtomicBool::new(false),
+            original: None,
+            file,
+        };
         if !is_datagram {
             let backlog = i32::try_from(mode.backlog).unwrap_or(i32::MAX);
             fault::check(Call::Listen)
@@ -142,7 +151,15 @@ impl Listener {
         }
         let url = local_url(&socket, is_datagram).map_err(|error| Error::system(endpoint, &error))?;
         let url = url.ok_or_else(|| bad("the socket has no address of a family that this library knows"))?;
-        Ok(Self { socket, url, is_datagram, is_copy: false, original: Some(AtomicI32::new(original)), file: None })
+        Ok(Self {
+            socket,
+            url,
+            is_datagram,
+            is_copy: false,
+            is_handed_over: AtomicBool::new(false),
+            original: Some(AtomicI32::new(original)),
+            file: None,
+        })
     }
 
     /// Takes an adopted socket over for good: makes it non-blocking, and closes the program's own descriptor, if it
@@ -175,11 +192,17 @@ impl Listener {
         &self.url
     }
 
-    /// Leaves the socket's file where it is when this is dropped: from now on it is another's.
-    pub fn keep_file(&self) {
+    /// Somebody else listens on from here on: dropping it does not remove its file.
+    pub fn hand_over(&self) {
+        self.is_handed_over.store(true, Ordering::Relaxed);
         if let Some(file) = &self.file {
             file.keep();
         }
+    }
+
+    /// Whether somebody else may listen on it by now.
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(Ordering::Relaxed)
     }
 
     /// A copy of the descriptor, closed on exec.

@@ -46,6 +46,11 @@ impl Peer {
         }
     }
 
+    /// Of the same kind, but with no address: for a moment in which it is not known.
+    pub(crate) fn without_address(self) -> Self {
+        if self.is_datagram() { Self::UNNAMED_DATAGRAM } else { Self::UNNAMED }
+    }
+
     /// Whether it is the peer of a datagram socket.
     pub fn is_datagram(self) -> bool {
         self.0[0] & DATAGRAM != 0

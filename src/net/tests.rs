@@ -184,7 +184,7 @@ fn a_file_that_is_anothers_by_now_stays() {
     let (path, text) = folder.file("a.sock");
     let url = format!("unixgram:{text}");
     let listeners = open(&url, MODE).unwrap();
-    listeners[0].keep_file();
+    listeners[0].hand_over();
     drop(listeners);
     assert!(path.exists(), "it was handed over");
     let listeners = open(&url, MODE).unwrap();

@@ -19,19 +19,21 @@ use crate::options::Overflow;
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, Finalizer, HostUser, LentBytes};
 
-/// Sends a copy of a message.
+/// Sends a copy of a message, if the connection is this thread's worker's and nothing comes before it.
 #[inline]
+pub fn send_here(id: ConnId, message: &[u8]) -> Option<Result<()>> {
+    roster::with(|roster| roster.send(id, Body::Parts(&[message]))).flatten()
+}
+
+/// Sends a copy of a message.
 pub fn send(id: ConnId, message: &[u8]) -> Result<()> {
-    send_parts(id, &[message])
+    send_here(id, message).unwrap_or_else(|| post_parts(id, &[message]))
 }
 
 /// Sends a copy of a message that lies in several parts.
-#[inline]
 pub fn send_parts(id: ConnId, parts: &[&[u8]]) -> Result<()> {
-    match here_in_order(id, |roster| roster.send(id, Body::Parts(parts))) {
-        Some(result) => result,
-        None => post_parts(id, parts),
-    }
+    let here = roster::with(|roster| roster.send(id, Body::Parts(parts))).flatten();
+    here.unwrap_or_else(|| post_parts(id, parts))
 }
 
 pub(super) fn post_parts(id: ConnId, parts: &[&[u8]]) -> Result<()> {
@@ -64,7 +66,7 @@ fn framed(framing: &Framing, parts: &[&[u8]]) -> Result<Vec<u8>> {
 /// Sends a message without a copy. On an error it is given back without a call of its finalizer.
 pub fn send_lent(id: ConnId, lent: LentBytes) -> Result<()> {
     let mut lent = Some(lent);
-    let result = match here_in_order(id, |roster| roster.send(id, Body::Lent(&mut lent))) {
+    let result = match roster::with(|roster| roster.send(id, Body::Lent(&mut lent))).flatten() {
         Some(result) => result,
         None => post_lent(id, &mut lent),
     };
@@ -246,12 +248,6 @@ pub fn server(id: ConnId) -> Option<ServerId> {
 #[inline]
 pub(super) fn here<R>(id: ConnId, body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
     roster::with(|roster| roster.knows(id).then(|| body(roster))).flatten()
-}
-
-/// As [`here`], for bytes: while bytes of other threads are in the mailbox, ours go there, too, behind them.
-#[inline]
-fn here_in_order<R>(id: ConnId, body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
-    roster::with(|roster| (roster.knows(id) && !roster.has_inflight(id)).then(|| body(roster))).flatten()
 }
 
 /// A connection of another thread's worker.

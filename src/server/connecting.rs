@@ -13,7 +13,7 @@ use super::roster::{self, Roster};
 use super::worker::Worker;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
-use crate::conn::slot::CLOSING;
+use crate::conn::slot::{CLOSE_POSTED, CLOSING};
 use crate::conn::{Flags, Phase};
 use crate::driver::{Carries, Driver};
 use crate::net::{ATTEMPT_DELAY_MS, Peer, open_toward, outcome};
@@ -406,7 +406,8 @@ impl Roster {
         }
         self.me.counters.closing.subtract(1);
         self.me.counters.connecting.add(1);
-        self.slots.slot(id.index()).lower(id, CLOSING);
+        // A close that is in the mailbox is carried out all the same.
+        self.slots.slot(id.index()).lower(id, CLOSING | CLOSE_POSTED);
         Ok((reason, outboxes))
     }
 }

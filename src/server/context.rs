@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::commands;
 use super::mailbox::{Command, Tally};
 use super::peers::NewPeer;
 use super::receiving::{Charge, Delivery, DeliveryEnd};
@@ -13,6 +14,7 @@ use super::sending::Body;
 use super::shared::{ServerShared, Team, WorkerShared};
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
+use crate::conn::slot::END_POSTED;
 use crate::conn::{Flags, Phase};
 use crate::driver::{Event, Sent};
 use crate::fault;
@@ -100,7 +102,17 @@ impl Context {
         let mut rest = data;
         let mut delivered = 0;
         let mut refused = None;
-        while let Some(user) = roster::with(|roster| roster.goes_on(id)).flatten() {
+        let mut user = delivery.user;
+        let mut orders = self.me.orders.get();
+        loop {
+            // Only if a callback has ordered anything: it may have paused or closed the connection.
+            if orders != self.me.orders.get() {
+                orders = self.me.orders.get();
+                match roster::with(|roster| roster.goes_on(id)).flatten() {
+                    Some(now) => user = now,
+                    None => break,
+                }
+            }
             match framing.next(&mut partial, &mut rest, most) {
                 Ok(Some(message)) => {
                     delivered += 1;
@@ -130,16 +142,11 @@ impl Context {
 
     /// Greets, and closes unless the program goes on with the conversation.
     fn greet(&self, id: ConnId) {
-        let closes = !self.server.conduct.converses;
-        let sent = roster::with(|roster| {
-            let server = Arc::clone(&roster.server);
-            let sent = roster.send(id, Body::Parts(&[&server.greeting]));
-            if closes {
-                roster.close(id, Status::Ok);
-            }
-            sent
-        });
-        if let Some(Err(error)) = sent {
+        let sent = commands::send(id, &self.server.greeting);
+        if !self.server.conduct.converses {
+            roster::with(|roster| roster.close(id, Status::Ok));
+        }
+        if let Err(error) = sent {
             log::warn!("a greeting was not sent: {error}");
         }
     }
@@ -218,7 +225,15 @@ impl Context {
             Command::SendShare { conn, share, tally } => self.send_posted(conn, Body::Share(share), tally),
             Command::Close { conn } => drop(roster::with(|roster| roster.close(conn, Status::Ok))),
             Command::Abort { conn, reason } => drop(roster::with(|roster| roster.abort(conn, reason))),
-            Command::End { conn } => drop(roster::with(|roster| roster.end(conn))),
+            Command::End { conn } => {
+                roster::with(|roster| {
+                    if roster.end(conn).is_err()
+                        && let Some(slot) = roster.slots.get(conn.index())
+                    {
+                        slot.lower(conn, END_POSTED);
+                    }
+                });
+            }
             Command::Pause { conn, on } => drop(roster::with(|roster| roster.pause(conn, on))),
             Command::SetUser { conn, user, finalizer } => {
                 let set = roster::with(|roster| roster.set_user(conn, user.into_inner(), finalizer));
@@ -318,20 +333,20 @@ impl Context {
 
     /// As [`Context::lose`], for an outgoing connection: the program has its handle, and it was never open.
     pub(super) fn lose_unopened(&self, id: ConnId, reason: Status) {
-        let user = self.me.slots.find(id).and_then(|slot| slot.read(id)).map_or(std::ptr::null_mut(), |(user, _)| user);
         self.me.counters.opened.add(1);
+        let is_here = roster::with(|roster| {
+            roster.doom(id, reason);
+            roster.conn(id).map(|conn| conn.flags.set(Flags::ANNOUNCED, true)).is_some()
+        });
+        if is_here == Some(true) {
+            // It got as far as a place.
+            return self.over(id, None);
+        }
+        let user = self.me.slots.find(id).and_then(|slot| slot.read(id)).map_or(std::ptr::null_mut(), |(user, _)| user);
         probes::conn_closed(id.raw(), reason as i32);
         self.server.handler.on_close(id, reason, user);
-        roster::with(|roster| {
-            // If it got as far as a place, it is counted there.
-            if roster.knows(id) {
-                roster.doom(id, reason);
-                drop(roster.release(id));
-            } else {
-                self.me.slots.release(id);
-                self.server.dismiss();
-            }
-        });
+        self.me.slots.release(id);
+        self.server.dismiss();
         self.me.counters.closed_for(reason);
     }
 

@@ -80,7 +80,10 @@ impl Roster {
         let is_datagram = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::DATAGRAM));
         match self.extra_mut(id) {
             // It is told each time that it is tried in vain: the time runs from the first on.
-            Ok(extra) if is_datagram && extra.blocked_ms > 0 => return,
+            Ok(extra) if is_datagram && extra.blocked_ms > 0 => {
+                extra.unsent = unsent;
+                return;
+            }
             Ok(extra) => (extra.blocked_ms, extra.unsent) = (sys::now_ms(), unsent),
             Err(error) => return self.doom(id, error.status),
         }

@@ -25,7 +25,11 @@ impl<D: Driver> Worker<D> {
             self.carry_out_commands();
             self.has_stopped = true;
             for listener in 0..self.listeners.len() {
-                self.unlisten(listener);
+                // Peers of a datagram socket are heard to the end; but where a successor reads from it, too, what comes is the
+                // successor's.
+                if self.listeners[listener].is_handed_over() || !self.listeners[listener].is_datagram() {
+                    self.unlisten(listener);
+                }
             }
             // What has arrived by now, from those who were accepted, is served.
             if self.driver.wait(Some(0)).is_ok() {
@@ -36,8 +40,9 @@ impl<D: Driver> Worker<D> {
             self.close_all();
             self.settle();
             self.handle_events();
-            // Each pass hands something to the system, or leaves an outbox with the driver, which waits for room.
-            while roster::with(|roster| !roster.dirty.is_empty()) == Some(true) && !sys::forked() {
+            // Each pass hands something of a closing connection to the system, or leaves its outbox with the driver, which
+            // waits for room; nobody can queue more for it.
+            while roster::with(|roster| roster.has_closing_dirty()) == Some(true) && !sys::forked() {
                 self.flush();
                 self.handle_events();
             }

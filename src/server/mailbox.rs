@@ -141,6 +141,7 @@ impl Command {
         !matches!(
             self,
             Self::Close { .. }
+                | Self::Abort { reason: Status::Overflow, .. }
                 | Self::End { .. }
                 | Self::Wait { .. }
                 | Self::Adopt { .. }
@@ -204,6 +205,11 @@ impl Mailbox {
             self.waker.wake();
         }
         Ok(())
+    }
+
+    /// Whether the worker has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Requests that wait.

@@ -125,6 +125,14 @@ pub fn refuse_in_callback() -> Result<()> {
     if roster::is_here() { Err(Status::Deadlock.into()) } else { Ok(()) }
 }
 
+/// This is a child that was forked in a callback, and the callback has returned. On a worker's thread there is nothing it
+/// could return to; and the host's exit handlers, and its buffers, are the parent's.
+pub fn leave_child() {
+    if roster::is_worker_thread() {
+        sys::exit_child();
+    }
+}
+
 /// Makes the handle stale and ends the server. Waits for the end, unless called inside a callback.
 pub fn free(id: ServerId) {
     let Some(server) = registry::remove_server(id) else { return };
@@ -249,7 +257,7 @@ impl Server {
         let listeners: Option<Vec<_>> = self.listeners.iter().map(Weak::upgrade).collect();
         let listeners = listeners.ok_or(Status::Stopped)?;
         let copies = listeners.iter().map(|listener| listener.duplicate()).collect::<Result<_>>()?;
-        listeners.iter().for_each(|listener| listener.keep_file());
+        listeners.iter().for_each(|listener| listener.hand_over());
         Ok(copies)
     }
 

@@ -35,6 +35,10 @@ impl Roster {
             conn.flags.set(Flags::HEARD, true);
         }
         let most = server.limits.message_bytes_max as usize;
+        if is_datagram && length > most {
+            me.counters.datagrams_dropped.add(1);
+            return None;
+        }
         let is_raw =
             server.framings.get(conn.framing).is_raw() && conn.intake.is_none() && length <= most && length > 0;
         let is_whole = is_raw || is_datagram;
@@ -117,10 +121,13 @@ impl Roster {
     /// The peer has ended its side. Some: the program wants to know.
     pub(super) fn ended(&mut self, id: ConnId) -> Option<HostUser> {
         let half_open = self.server.conduct.half_open;
+        // One that is opened again when it is lost is lost now.
+        let reconnects = |extra: &mut roster::Extra| extra.connector.as_ref().is_some_and(|at| at.reconnect);
+        let is_lost = self.extra(id).is_some_and(reconnects);
         let conn = self.conn(id)?;
         conn.flags.set(Flags::ENDED, true);
         conn.flags.set(Flags::READING, false);
-        if conn.phase == Phase::Open && half_open && !conn.flags.has(Flags::FINISHED) {
+        if conn.phase == Phase::Open && half_open && !is_lost && !conn.flags.has(Flags::FINISHED) {
             return Some(self.user(id));
         }
         self.close(id, Status::Eof);
@@ -131,9 +138,15 @@ impl Roster {
     pub(super) fn pause(&mut self, id: ConnId, on: bool) {
         let Some(conn) = self.conn(id) else { return };
         conn.flags.set(Flags::PAUSED, on);
-        if !on && conn.flags.has(Flags::HELD) && !conn.flags.set(Flags::RESUMED, true) {
+        let is_held = conn.flags.has(Flags::HELD);
+        let begun = conn.intake.as_mut().filter(|_| !on && !is_held);
+        if !on && is_held && !conn.flags.set(Flags::RESUMED, true) {
             // What it holds comes first; reading goes on after that.
             self.resumed.push(id);
+        } else if let Some(intake) = begun {
+            // The pause does not count.
+            intake.since_ms = sys::now_ms();
+            self.message_began(id);
         }
         self.unsettle(id);
     }

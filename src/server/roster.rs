@@ -6,8 +6,9 @@
 //!
 //! Its other sides have files of their own: `receiving`, `sending`, `deadlines`, `timers`, `topics`, `connect`, `peers`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::connect::Connector;
@@ -26,25 +27,38 @@ use crate::sys::{self, Finalizer, HostUser};
 use crate::timer::Wheel;
 
 thread_local! {
-    static ROSTER: RefCell<Option<Box<Roster>>> = const { RefCell::new(None) };
+    static IS_WORKER_THREAD: Cell<bool> = const { Cell::new(false) };
+
+    /// Never dropped here (a worker takes its roster back), so that the thread keeps no list of what to drop, and each
+    /// access is one step shorter.
+    static ROSTER: RefCell<ManuallyDrop<Option<Box<Roster>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 /// Runs `body` with the roster of the worker that runs on this thread, if one does. Should the rule be broken after
 /// all, it is not there: calls go through the mailbox then.
 #[inline]
 pub(super) fn with<R>(body: impl FnOnce(&mut Roster) -> R) -> Option<R> {
-    let borrow = |roster: &RefCell<Option<Box<Roster>>>| roster.try_borrow_mut().ok()?.as_deref_mut().map(body);
-    ROSTER.try_with(borrow).ok().flatten()
+    ROSTER.with(|roster| roster.try_borrow_mut().ok()?.as_deref_mut().map(body))
 }
 
 /// Whether a worker runs on this thread: then the caller is inside one of its callbacks.
 pub(super) fn is_here() -> bool {
-    ROSTER.try_with(|roster| roster.try_borrow().is_ok_and(|roster| roster.is_none())).is_ok_and(|is_free| !is_free)
+    ROSTER.with(|roster| roster.try_borrow().map_or(true, |roster| roster.is_some()))
+}
+
+/// Whether this thread is a worker's own, and not the program's.
+pub(super) fn is_worker_thread() -> bool {
+    IS_WORKER_THREAD.get()
+}
+
+/// From here on it is.
+pub(super) fn become_worker_thread() {
+    IS_WORKER_THREAD.set(true);
 }
 
 /// Puts a roster in place; gives back the one before (of another server, whose callback this is inside of).
 pub(super) fn enter(roster: Option<Box<Roster>>) -> Option<Box<Roster>> {
-    ROSTER.with(|place| place.replace(roster))
+    ROSTER.with(|place| ManuallyDrop::into_inner(place.replace(ManuallyDrop::new(roster))))
 }
 
 /// What a timer of the wheel is for.
@@ -418,6 +432,7 @@ impl Roster {
             Err(error) => return Err((error, finalizer)),
         };
         let before = std::mem::replace(&mut extra.finalizer, finalizer);
+        self.me.orders.add(1);
         self.slots.slot(id.index()).set_user(user);
         Ok(before)
     }
@@ -426,6 +441,7 @@ impl Roster {
 
     /// Puts the connection on the list of those that the driver has to hear of.
     pub(super) fn unsettle(&mut self, id: ConnId) {
+        self.me.orders.add(1);
         if let Some(conn) = self.conn(id)
             && !conn.flags.set(Flags::UNSETTLED, true)
         {
@@ -439,7 +455,10 @@ impl Roster {
             Some(slot) => slot.land(cost),
             None => self.me.slots.land(id, cost),
         }
-        if self.conn(id).is_some_and(|conn| conn.phase == Phase::Draining || conn.flags.has(Flags::ENDING)) {
+        // Or its successor in the same place, which could not tell whose bytes they were.
+        let Some(conn) = self.conns.get(id.index()) else { return };
+        if conn.phase == Phase::Draining || conn.flags.has(Flags::ENDING) {
+            let id = ConnId::new(self.me.number, id.index(), conn.generation);
             self.unsettle(id);
         }
     }

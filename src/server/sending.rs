@@ -49,7 +49,7 @@ pub(super) enum Body<'a> {
 
 impl Body<'_> {
     /// Its length without a frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn length(&self) -> usize {
         match self {
             // The program may have made the lengths up.
@@ -61,7 +61,7 @@ impl Body<'_> {
     }
 
     /// What it counts, with `overhead` bytes of a frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cost(&self, overhead: usize) -> Cost {
         let bytes = self.length().saturating_add(overhead);
         match self {
@@ -71,7 +71,7 @@ impl Body<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(self, outbox: &mut Outbox, frame: &Frame<'_>) -> Result<()> {
         let length = self.length();
         let pushed = match self {
@@ -87,66 +87,76 @@ impl Body<'_> {
 impl Roster {
     // ---- Sending
 
-    /// Queues a message, or says why not and sees to it that `on_writable` comes.
-    #[inline]
-    pub(super) fn send(&mut self, id: ConnId, body: Body<'_>) -> Result<()> {
-        let queued = self.queue(id, body);
-        if let Err(error) = &queued
-            && matches!(error.status, Status::Again | Status::Overflow)
-        {
-            self.me.counters.messages_refused.add(1);
-        }
-        queued
+    /// Queues a message, or says why not and sees to it that `on_writable` comes. None: the connection is not here, or
+    /// bytes of other threads for it are in the mailbox and come first.
+    ///
+    /// Inlined, so that what a message is made of is known where the code is made: this is the hot path.
+    #[inline(always)]
+    pub(super) fn send(&mut self, id: ConnId, body: Body<'_>) -> Option<Result<()>> {
+        self.queue(id, body, true)
     }
 
-    #[inline]
-    fn queue(&mut self, id: ConnId, body: Body<'_>) -> Result<()> {
+    /// `heeds_mailbox`: what is in the mailbox comes first. (Otherwise this is out of the mailbox itself, and what is still in
+    /// there comes later.)
+    #[inline(always)]
+    fn queue(&mut self, id: ConnId, body: Body<'_>, heeds_mailbox: bool) -> Option<Result<()>> {
         let Self { conns, server, slots, lease, me, spares, dirty, .. } = self;
-        let known = |conn: &&mut Conn| conn.generation == id.generation() && conn.phase != Phase::Vacant;
-        let Some(conn) = conns.get_mut(id.index()).filter(known) else { return Err(Status::Stale.into()) };
+        let is_here = id.worker() == me.number;
+        let known = |conn: &&mut Conn| is_here && conn.generation == id.generation() && conn.phase != Phase::Vacant;
+        let conn = conns.get_mut(id.index()).filter(known)?;
+        let slot = slots.slot(id.index());
+        let inflight = slot.inflight();
+        if heeds_mailbox && inflight > 0 {
+            return None;
+        }
         if !conn.phase.takes_sends() || conn.flags.has(Flags::ENDING) {
-            return Err(Status::Closed.into());
+            return Some(Err(Status::Closed.into()));
         }
         let length = body.length();
         let frame = match &body {
-            Body::Parts(_) | Body::Lent(_) => server.framings.get(conn.framing).frame(length)?,
+            Body::Parts(_) | Body::Lent(_) => match server.framings.get(conn.framing).frame(length) {
+                Ok(frame) => frame,
+                Err(error) => return Some(Err(error)),
+            },
             Body::Framed(_) | Body::Share(_) => Frame::default(),
         };
         let cost = body.cost(frame.overhead());
-        too_long(&server.limits, length, cost.conn, conn.flags.has(Flags::DATAGRAM))?;
-        if cost.conn == 0 && matches!(body, Body::Parts(_)) {
-            return Ok(());
+        if let Err(error) = too_long(&server.limits, length, cost.conn, conn.flags.has(Flags::DATAGRAM)) {
+            return Some(Err(error));
         }
-        let slot = slots.slot(id.index());
+        if cost.conn == 0 && matches!(body, Body::Parts(_)) {
+            return Some(Ok(()));
+        }
         let queued = slot.queued() + cost.conn;
-        if queued + slot.inflight() > server.limits.queue_bytes_max as usize {
-            return Err(self.refuse(id, QUEUE_FULL));
+        if queued + inflight > server.limits.queue_bytes_max as usize {
+            return Some(Err(self.refuse(id, QUEUE_FULL)));
         }
         if !lease.take(&server.budget, cost.total as u64) {
-            return Err(self.refuse(id, TOTAL_FULL));
+            return Some(Err(self.refuse(id, TOTAL_FULL)));
         }
         if !conn.flags.set(Flags::DIRTY, true) {
             dirty.push(id);
+        }
+        if server.limits.is_high(queued) {
+            conn.flags.set(Flags::WAITING, true);
         }
         let outbox = outbox_of(conn, spares);
         let before = outbox.bytes();
         if let Err(error) = body.push(outbox, &frame) {
             lease.give(&server.budget, cost.total as u64);
-            return Err(error);
+            return Some(Err(error));
         }
         slot.set_queued(queued);
         me.counters.bytes_queued.add((outbox.bytes() - before) as u64);
         me.counters.messages_out.add(1);
         probes::message_out(id.raw(), length);
-        if server.limits.is_high(queued) {
-            conn.flags.set(Flags::WAITING, true);
-        }
-        Ok(())
+        Some(Ok(()))
     }
 
     /// There is no room.
     #[cold]
     fn refuse(&mut self, id: ConnId, why: &'static str) -> Error {
+        self.me.counters.messages_refused.add(1);
         if why == QUEUE_FULL && self.server.limits.overflow == Overflow::Close {
             self.abort(id, Status::Overflow);
             return Error::new(Status::Overflow, why);
@@ -155,17 +165,26 @@ impl Roster {
         Error::new(Status::Again, why)
     }
 
-    /// Queues a share in a published message. Its bytes are counted already, once for everybody.
-    pub(super) fn send_payload(&mut self, id: ConnId, payload: &Arc<Payload>) -> Result<()> {
+    /// Queues a share in a published message, as [`Roster::send`]. Its bytes are counted already, once for everybody.
+    pub(super) fn send_payload(
+        &mut self,
+        id: ConnId,
+        payload: &Arc<Payload>,
+        heeds_mailbox: bool,
+    ) -> Option<Result<()>> {
+        let refused = self.me.counters.messages_refused.get();
         let framing = self.conn(id).map_or(FRAMING_OWN, |conn| conn.framing);
-        if framing == FRAMING_OWN {
-            return self.queue(id, Body::Share(Share::new(payload, true)));
-        }
-        if self.server.framings.get(framing).is_raw() {
-            return self.queue(id, Body::Share(Share::new(payload, false)));
-        }
-        // Another frame than that of the payload has to be copied around the message.
-        self.queue(id, Body::Parts(&[payload.message()]))
+        let sent = if framing == FRAMING_OWN {
+            self.queue(id, Body::Share(Share::new(payload, true)), heeds_mailbox)
+        } else if self.server.framings.get(framing).is_raw() {
+            self.queue(id, Body::Share(Share::new(payload, false)), heeds_mailbox)
+        } else {
+            // Another frame than that of the payload has to be copied around the message.
+            self.queue(id, Body::Parts(&[payload.message()]), heeds_mailbox)
+        };
+        // A refused share is counted apart.
+        self.me.counters.messages_refused.subtract(self.me.counters.messages_refused.get() - refused);
+        sent
     }
 
     /// Queues what another thread has counted already, in the slot and in the budget.
@@ -232,6 +251,12 @@ impl Roster {
         }
     }
 
+    /// Whether a connection that is closing has something to send.
+    pub(super) fn has_closing_dirty(&self) -> bool {
+        let is_closing = |id: &ConnId| self.conns.get(id.index()).is_some_and(|conn| conn.phase == Phase::Draining);
+        self.dirty.iter().any(is_closing)
+    }
+
     /// Takes what is queued for the driver to send.
     pub(super) fn take_outbox(&mut self, id: ConnId) -> Option<Box<Outbox>> {
         let conn = self.conn(id)?;
@@ -241,7 +266,9 @@ impl Roster {
         }
         let outbox = conn.outbox.take()?;
         if outbox.is_empty() {
+            // A message could not be kept. What waits for all to be out need not wait any more.
             self.keep(outbox);
+            self.unsettle(id);
             return None;
         }
         conn.flags.set(Flags::IN_FLIGHT, true);

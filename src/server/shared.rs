@@ -10,7 +10,7 @@ use crate::conn::ids::Ids;
 use crate::conn::slot::SlotTable;
 use crate::driver::Waker;
 use crate::framing::{Framing, Order};
-use crate::metrics::Counters;
+use crate::metrics::{Counter, Counters};
 use crate::options::{Greet, Limits, Options};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
@@ -177,6 +177,8 @@ pub(crate) struct WorkerShared {
     pub(crate) timer_ids: Ids,
     pub(crate) subscription_ids: Ids,
     pub(crate) mailbox: Mailbox,
+    /// Grows with each order that the worker gets for one of its connections.
+    pub(crate) orders: Counter,
     pub(crate) counters: Counters,
 }
 
@@ -193,9 +195,9 @@ impl Team {
         self.0.iter()
     }
 
-    /// Somebody for what is no connection: the one with the fewest.
+    /// Somebody for what is no connection: the one with the fewest of those that have not ended.
     pub(crate) fn anyone(&self) -> Option<&Arc<WorkerShared>> {
-        self.0.iter().min_by_key(|worker| worker.slots.taken())
+        self.0.iter().filter(|worker| !worker.mailbox.is_closed()).min_by_key(|worker| worker.slots.taken())
     }
 
     /// Who is to take a new connection on: `me`, unless somebody has at least two fewer. So a connection is only

@@ -135,7 +135,7 @@ fn start_on(
     });
     // A connection that is still in the mailbox is not known here yet: its timer goes behind it.
     let here = roster::with(|roster| {
-        let is_here = roster.me.number == worker.number && conn.is_none_or(|conn| roster.knows(conn));
+        let is_here = Arc::ptr_eq(&roster.me, worker) && conn.is_none_or(|conn| roster.knows(conn));
         is_here.then(|| roster.insert_timer(&mut timer))
     });
     let result = match here.flatten() {

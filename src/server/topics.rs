@@ -22,6 +22,9 @@ use crate::sys::{Finalizer, HostUser};
 /// Longest name of a topic.
 const NAME_BYTES_MAX: usize = 255;
 
+/// What a publish takes beside its bytes and its name.
+const PUBLISH_BYTES: usize = 256;
+
 /// Names a subscription in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionId(ConnId);
@@ -102,14 +105,16 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
     if shared.has_ended() {
         return Err(Status::Stopped.into());
     }
-    let payload = Payload::new(message, shared.framings.get(FRAMING_OWN), &shared.budget)?;
+    // Its mailboxes hold any number of publishes: the limit on bytes bounds them, so they have to count what they are.
+    let overhead = PUBLISH_BYTES + topic.len() + server.team.iter().count() * size_of::<Command>();
+    let payload = Payload::new(message, overhead, shared.framings.get(FRAMING_OWN), &shared.budget)?;
     let publish = Publish { topic: Arc::from(topic), payload, is_sent: false };
     let mut result = Ok(());
     for worker in server.team.iter() {
         let mut publish = publish.clone();
-        let is_here = roster::with(|roster| roster.me.number == worker.number && roster.server.id == id) == Some(true);
+        let is_here = roster::with(|roster| Arc::ptr_eq(&roster.me, worker)) == Some(true);
         if is_here {
-            let has_subscriptions = roster::with(|roster| roster.fan_out(&publish.topic, &publish.payload));
+            let has_subscriptions = roster::with(|roster| roster.fan_out(&publish.topic, &publish.payload, true));
             if has_subscriptions != Some(true) {
                 continue;
             }
@@ -167,9 +172,8 @@ fn subscribe_on(
     announce: impl FnOnce(),
 ) -> Result<(), (Error, Box<Subscription>)> {
     let mut subscription = Some(subscription);
-    let here = roster::with(|roster| {
-        (roster.me.number == worker.number).then(|| roster.insert_subscription(&mut subscription))
-    });
+    let here =
+        roster::with(|roster| Arc::ptr_eq(&roster.me, worker).then(|| roster.insert_subscription(&mut subscription)));
     match here.flatten() {
         Some(Ok(())) => {
             announce();
@@ -238,7 +242,9 @@ impl Roster {
     }
 
     /// Queues a payload for every connection in the topic. Says whether functions have subscribed to it as well.
-    fn fan_out(&mut self, name: &str, payload: &Arc<Payload>) -> bool {
+    /// `heeds_mailbox`: it comes out of a callback, and bytes of other threads that are in the mailbox come first; otherwise it
+    /// was in the mailbox itself, before whatever is there now.
+    fn fan_out(&mut self, name: &str, payload: &Arc<Payload>, heeds_mailbox: bool) -> bool {
         let Some(&topic) = self.topics.by_name.get(name) else { return false };
         let Some(topic) = self.topics.topics.get(topic) else { return false };
         let has_subscriptions = !topic.subscriptions.is_empty();
@@ -246,12 +252,8 @@ impl Roster {
         while let Some(member) = self.topics.members.get(at) {
             let conn = member.conn;
             at = member.next;
-            let sent = if self.has_inflight(conn) {
-                // Bytes of other threads come first.
-                self.post_payload(conn, payload)
-            } else {
-                self.send_payload(conn, payload)
-            };
+            let sent = self.send_payload(conn, payload, heeds_mailbox);
+            let sent = sent.unwrap_or_else(|| self.post_payload(conn, payload));
             if sent.is_err_and(|error| !matches!(error.status, Status::Closed | Status::Stale)) {
                 self.me.counters.published_dropped.add(1);
             }
@@ -347,7 +349,7 @@ impl Context {
     /// Something was published: to the worker's connections, then to its subscriptions.
     pub(super) fn published(&self, publish: &Publish) {
         if !publish.is_sent {
-            roster::with(|roster| roster.fan_out(&publish.topic, &publish.payload));
+            roster::with(|roster| roster.fan_out(&publish.topic, &publish.payload, false));
         }
         let listeners = |roster: &mut Roster| {
             let topic = *roster.topics.by_name.get(&*publish.topic)?;
@@ -379,10 +381,12 @@ impl Context {
 
     /// A connection may be gone, or have no memory to join; it is closed then, because the program was told otherwise.
     pub(super) fn join_posted(&self, id: ConnId, topic: &str) {
-        roster::with(|roster| match roster.join(id, topic) {
-            Err(error) if error.status == Status::Memory => roster.doom(id, Status::Memory),
-            Err(error) if error.status == Status::Again => log::warn!("a join was refused: {error}"),
+        match roster::with(|roster| roster.join(id, topic)) {
+            Some(Err(error)) if error.status == Status::Memory => {
+                roster::with(|roster| roster.doom(id, Status::Memory));
+            }
+            Some(Err(error)) if error.status == Status::Again => log::warn!("a join was refused: {error}"),
             _ => {}
-        });
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::conn::slot::SlotTable;
 use crate::conn::{Flags, Phase};
 use crate::driver::{Config, Driver};
 use crate::log::Inside;
-use crate::metrics::Counters;
+use crate::metrics::{Counter, Counters};
 use crate::net::Listener;
 use crate::probes;
 use crate::status::{Error, Result, Status};
@@ -69,6 +69,7 @@ impl<D: Driver> Worker<D> {
             timer_ids: Ids::new(number, generation_first),
             subscription_ids: Ids::new(number, generation_first),
             mailbox: Mailbox::new(driver.waker()),
+            orders: Counter::default(),
             counters: Counters::default(),
             server: Arc::clone(server),
         })?;
@@ -114,14 +115,10 @@ impl<D: Driver> Worker<D> {
     /// Runs until the server has stopped. The life of a worker's thread.
     pub(super) fn run(mut self) {
         let _inside = Inside::enter();
+        roster::become_worker_thread();
         let before = roster::enter(self.roster.take());
         while self.turn_caught(None) == Turned::GoesOn {}
         self.roster = roster::enter(before);
-        if sys::forked() {
-            // A callback returned in a child. There is nothing it could return to; and the host's exit handlers, and
-            // its buffers, are the parent's.
-            sys::exit_child();
-        }
     }
 
     /// One turn on the caller's thread.
@@ -342,7 +339,7 @@ fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
     conn.flags.set(Flags::UNSETTLED, false);
     let flags = conn.flags;
     let is_ended = flags.has(Flags::ENDED);
-    let is_out = conn.outbox.is_none() && !flags.has(Flags::IN_FLIGHT);
+    let is_out = conn.outbox.as_ref().is_none_or(|outbox| outbox.is_empty()) && !flags.has(Flags::IN_FLIGHT);
     let phase = conn.phase;
     // Bytes that another thread was told are accepted come first; or the deadline does.
     if phase == Phase::Draining && is_out && !roster.has_inflight(id) {

@@ -56,7 +56,10 @@ impl Finalizer {
 
 impl Drop for Finalizer {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
+        // In a child after a fork it is the parent's to give back.
+        if let Some(call) = self.call.take()
+            && !forked()
+        {
             // SAFETY: the host gave this function for this purpose, and this is the only call.
             unsafe { call(self.user) }
         }

@@ -1,37 +1,41 @@
 /*
- * ahoy_connect is legal inside every callback; where the server stops already it says so. What was begun there is
- * closed exactly once.
+ * ahoy_connect is legal inside every callback, for another server as well. What was begun there is closed exactly once,
+ * on a worker of that server.
  */
 #include "remote.h"
 #include "stage.h"
 
-#include <unistd.h>
-
 static remote far;
 static tally begun;
-static ahoy_status status;
+static ahoy_server other;
 
 static void connect_there(stage *stage) {
-    ahoy_connect_options options = CONNECT_OPTIONS(.user = &begun, .on_free = tally_free);
-    ahoy_conn conn = { 77 };
-    status = ahoy_connect(stage->server, far.url, &options, &conn);
-    CHECK_EQ(conn.id != 77, status == AHOY_OK);
-    if (status) return;
-    CHECK_OK(ahoy_send(conn, "x", 1));
-    CHECK_OK(ahoy_conn_abort(conn));
+    (void)stage;
+    ahoy_conn conn = outgoing(other, far.url, CONNECT_OPTIONS(.user = &begun, .on_free = tally_free));
+    CHECK_OK(ahoy_send(conn, "echo", 4));
+}
+
+static void close_when_echoed(ahoy_conn conn, const void *data, size_t len, void *user) {
+    tally_message(conn, data, len, user);
+    if (latch_count(&begun.bytes) == 4) CHECK_OK(ahoy_conn_close(conn));
 }
 
 int main(void) {
-    for (place place = 0; place < PLACES; place++) {
-        stage stage;
-        begun = (tally)TALLY_INIT, status = AHOY_OK;
-        far = remote_process(true);
-        stage_play(&stage, place, 2, connect_there);
-        if (status && place != ON_FREE_SERVER) fprintf(stderr, "%s\n", place_names[place]);
-        if (place == ON_FREE_SERVER) CHECK(status == AHOY_ERR_STOPPED || status == AHOY_ERR_STALE);
-        else CHECK_OK(status);
-        CHECK_EQ(latch_count(&begun.freed), status ? 0 : 1);
-        remote_end(&far);
+    far = remote_process(true);
+    other = start(OPTIONS(.workers = 1, .on_open = tally_open, .on_message = close_when_echoed,
+                          .on_close = tally_close));
+    for (int32_t workers = AHOY_WORKERS_NONE; workers <= 2; workers += 3) {
+        for (place place = 0; place < PLACES; place++) {
+            stage stage;
+            begun = (tally)TALLY_INIT;
+            stage_play(&stage, place, workers, connect_there);
+            latch_wait(&begun.freed, 1);
+            CHECK_EQ(latch_count(&begun.opened), 1);
+            CHECK_EQ(latch_count(&begun.closed), 1);
+            CHECK_STATUS(begun.reason, AHOY_OK);
+        }
     }
+    ahoy_server_free(other);
+    remote_end(&far);
     return 0;
 }

@@ -2,7 +2,7 @@
  * Ten thousand peers on one datagram socket: each is one connection, with its own user data and its own order, on
  * several workers; and all of them are over when the server is.
  */
-#include "dgram.h"
+#include "support.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

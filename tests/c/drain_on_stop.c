@@ -25,6 +25,12 @@ static ahoy_server begin(int *fd) {
     return server;
 }
 
+static bool is_refused(const char *url) {
+    int fd = try_dial_url(url);
+    if (fd >= 0) close(fd);
+    return fd < 0;
+}
+
 static void queued_bytes_arrive(void) {
     int fd;
     ahoy_server server = begin(&fd);
@@ -33,8 +39,8 @@ static void queued_bytes_arrive(void) {
     CHECK_OK(ahoy_server_stop(server, 60000));
     CHECK_OK(ahoy_server_stop(server, 60000));
 
-    /* It accepts no more, neither a client nor a socket. */
-    WAIT_UNTIL(try_dial_url(url) < 0);
+    /* It accepts no more, neither a client nor a socket; who came just before is served. */
+    WAIT_UNTIL(is_refused(url));
     int pair[2];
     stream_pair(pair);
     CHECK_STATUS(ahoy_server_adopt(server, pair[0], NULL), AHOY_ERR_STOPPED);
@@ -43,8 +49,8 @@ static void queued_bytes_arrive(void) {
     CHECK_EQ(recv_until_eof(fd, got, sizeof got), ANSWER_BYTES);
     CHECK(pattern_matches(got, sizeof got, 0));
     CHECK_OK(ahoy_server_wait(server));
-    CHECK_STATUS(seen.reason, AHOY_ERR_STOPPED);
-    CHECK_EQ(latch_count(&seen.closed), 1);
+    CHECK(seen.reasons[-AHOY_ERR_STOPPED] >= 1);
+    CHECK_EQ(latch_count(&seen.closed), latch_count(&seen.opened));
     CHECK_EQ(latch_count(&seen.freed), 1);
     ahoy_stats stats = stats_of(server); /* also after it has stopped */
     CHECK_EQ(stats.bytes_out, ANSWER_BYTES);

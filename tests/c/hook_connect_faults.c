@@ -86,6 +86,22 @@ static void not_watched(int error) {
     echo_and_close(outgoing(server, far.url, CONNECT_OPTIONS(0)));
 }
 
+/* There is no thread to look a name up on: the next entry has a number. */
+static void no_thread_for_names(void) {
+    char list[160];
+    begin();
+    ahoy_test_fail("spawn", EAGAIN, 0, 1);
+    outgoing(server, "tcp://nobody.invalid:1", CONNECT_OPTIONS(0));
+    latch_wait(&seen.closed, 1);
+    CHECK_STATUS(seen.reason, AHOY_ERR_THREAD);
+    begin();
+    snprintf(list, sizeof list, "tcp://nobody.invalid:1,%s", far.url);
+    ahoy_test_fail("spawn", EAGAIN, 0, 1);
+    echo_and_close(outgoing(server, list, CONNECT_OPTIONS(0)));
+    CHECK(ahoy_test_calls("spawn") > 0);
+    ahoy_test_fail("spawn", 0, 0, 0);
+}
+
 int main(void) {
     holdings before = holdings_now();
     far = remote_process(true);
@@ -107,6 +123,7 @@ int main(void) {
     passes("epoll_wait", EINTR);
     not_watched(ENOSPC);
     not_watched(ENOMEM);
+    no_thread_for_names();
     ahoy_server_free(server);
 
     /* ahoy_request makes the same calls. */
@@ -115,8 +132,10 @@ int main(void) {
     ahoy_test_fail("socket", 0, 0, 0);
     ahoy_test_fail("connect", EHOSTUNREACH, 0, 1);
     CHECK_STATUS(ahoy_request(far.url, NULL, "x", 1, NULL, 0, NULL), AHOY_ERR_UNREACHABLE);
-    CHECK_OK(ahoy_request(far.url, NULL, "x", 1, NULL, 0, NULL));
     ahoy_test_fail("connect", 0, 0, 0);
+    ahoy_test_fail("poll", EINTR, 0, 3);
+    CHECK_OK(ahoy_request(far.url, NULL, "x", 1, NULL, 0, NULL));
+    ahoy_test_fail("poll", 0, 0, 0);
     remote_end(&far);
     CHECK_HOLDINGS(before);
     return 0;

@@ -23,7 +23,7 @@ static void free_life(void *user) {
 static bool refused_at(ahoy_server server, const char *url, int skip) {
     life life = { .seen = TALLY_INIT, .freed = LATCH_INIT };
     ahoy_connect_options options = CONNECT_OPTIONS(.user = &life, .on_free = free_life,
-                                                   .connect_ms = is_slow() ? 20000 : 1000);
+                                                   .connect_ms = is_slow() ? 4000 : 1000);
     ahoy_conn conn = { 77 };
     ahoy_test_fail("memory", ENOMEM, skip, 1);
     ahoy_status status = ahoy_connect(server, url, &options, &conn);

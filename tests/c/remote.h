@@ -9,7 +9,7 @@
 
 typedef struct remote {
     char url[64];
-    int listener;   /* -1: it is another process's */
+    int listener;   /* a process has a copy */
     int filler;     /* of a black hole: what fills its backlog; -1: none */
     pid_t process;
 } remote;

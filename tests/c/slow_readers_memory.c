@@ -1,6 +1,6 @@
 /*
  * A producer with 10,000 readers that are slow: what waits for all of them together stays within
- * `queue_total_bytes_max`, and resident memory within half as much again: buffers have room to spare. Once they read,
+ * `queue_total_bytes_max`, and resident memory within a quarter more: buffers have room to spare. Once they read,
  * what was taken arrives, in order, and the producer can go on.
  */
 #include "wire.h"
@@ -8,7 +8,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
-enum { READERS = 10000, PIECE_BYTES = 2000, TOTAL_BYTES = 64 << 20, RESIDENT_BYTES = TOTAL_BYTES / 2 * 3 };
+enum { READERS = 10000, PIECE_BYTES = 2000, TOTAL_BYTES = 64 << 20, RESIDENT_BYTES = TOTAL_BYTES / 4 * 5 };
 
 static tally seen = TALLY_INIT;
 static uint64_t conns[READERS];
@@ -44,7 +44,6 @@ static void produce(ahoy_server server, long readers) {
 
 int main(void) {
     long readers = rounds(READERS);
-    mallopt(M_ARENA_MAX, 1); /* what one thread gives back serves another: the C library keeps less for itself */
     crowd crowd = crowd_begin(readers);
     ahoy_server server = start(OPTIONS(.workers = 2, .user = &seen,
                                        .queue_total_bytes_max = TOTAL_BYTES, .on_open = on_open,

@@ -19,6 +19,7 @@ use crate::driver::{Event, Origin, Sent};
 /// The socket of a datagram listener.
 pub(super) struct DatagramSocket {
     socket: RawFd,
+    is_reading: bool,
     /// The system has no room: what is to be sent waits here.
     waiting: VecDeque<Pending>,
 }
@@ -71,7 +72,8 @@ impl Epoll {
         if self.datagram_sockets.len() <= listener {
             self.datagram_sockets.resize_with(listener + 1, || None);
         }
-        self.datagram_sockets[listener] = Some(DatagramSocket { socket: socket.as_raw_fd(), waiting: VecDeque::new() });
+        self.datagram_sockets[listener] =
+            Some(DatagramSocket { socket: socket.as_raw_fd(), is_reading: true, waiting: VecDeque::new() });
         if self.inbound.is_none() {
             self.inbound = Some(Box::new(Inbound { batch: Batch::new()?, listener, next: 0, count: 0 }));
         }
@@ -88,6 +90,9 @@ impl Epoll {
                 self.pending.push_front(waiting);
             }
             self.watch_datagrams(listener, false);
+        }
+        if events & IN == 0 {
+            return Step::Next;
         }
         let Some(inbound) = &mut self.inbound else { return Step::Next };
         match inbound.batch.receive(number) {
@@ -106,11 +111,19 @@ impl Epoll {
         }
     }
 
+    /// Receives no more: what is still to be sent is.
+    pub(super) fn stop_datagrams(&mut self, listener: usize) {
+        let Some(Some(socket)) = self.datagram_sockets.get_mut(listener) else { return };
+        socket.is_reading = false;
+        let is_waiting = !socket.waiting.is_empty();
+        self.watch_datagrams(listener, is_waiting);
+    }
+
     fn watch_datagrams(&mut self, listener: usize, out: bool) {
         let Some(Some(socket)) = self.datagram_sockets.get(listener) else { return };
+        let events = if socket.is_reading { IN } else { 0 } | if out { OUT } else { 0 };
         // SAFETY: the worker keeps a listener's socket open as long as the driver has it.
         let socket = unsafe { BorrowedFd::borrow_raw(socket.socket) };
-        let events = IN | if out { OUT } else { 0 };
         if let Err(error) = self.control(libc::EPOLL_CTL_MOD, socket, events, Token::Datagrams(listener)) {
             log::warn!("a datagram listener is not watched: {error}");
         }

@@ -129,6 +129,7 @@ impl Driver for Epoll {
     }
 
     fn unlisten(&mut self, listener: usize, socket: BorrowedFd<'_>) {
+        self.stop_datagrams(listener);
         if self.listeners.get(listener) == Some(&socket.as_raw_fd()) {
             self.listeners[listener] = -1;
             // It can only fail if the socket is not watched.
