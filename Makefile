@@ -227,8 +227,8 @@ fuzz: ## feed the parsers with what a fuzzer thinks of, FUZZ_SECONDS each (FUZZ=
 	$(Q)scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
 .PHONY: bench
-bench: all ## measure against raw epoll, libuv and libevent (BENCH=--help lists options)
-	@scripts/need.sh gcc pkg-config uv.h event2/event.h
+bench: all ## measure against raw epoll, libuv, libevent and HAProxy (BENCH=--help lists options)
+	@scripts/need.sh gcc pkg-config uv.h event2/event.h haproxy
 	@benches/run.sh $(BENCH)
 
 # --- Install -------------------------------------------------------------------------------------

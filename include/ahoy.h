@@ -453,7 +453,10 @@ typedef struct ahoy_server_options {
     ahoy_free_fn on_free;
     /** Passed to every callback, unless `ahoy_conn_set_user` gave the connection its own. */
     void *user;
-    /** Connections at once, over all workers. More are accepted, closed and counted. 0: 10,000. */
+    /**
+     * Connections at once, over all workers. More are accepted, closed and counted. The peers of datagram sockets are among
+     * them: where strangers can send datagrams, give those a server of their own. 0: 10,000.
+     */
     uint32_t connections_max;
     /**
      * Longest message in bytes, received (with framing a longer one closes the connection, as soon as it
@@ -514,7 +517,10 @@ typedef struct ahoy_server_options {
     uint32_t queue_low_bytes;
     /** AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE. */
     int32_t overflow;
-    /** `idle_ms` of datagram connections, which end in no other way. 0: 60,000. */
+    /**
+     * `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most 65,507 bytes when it
+     * is sent, and 64 KiB when it is received, whatever `message_bytes_max` says.)
+     */
     uint32_t datagram_idle_ms;
 } ahoy_server_options;
 
@@ -524,7 +530,7 @@ typedef struct ahoy_stats {
     size_t size;
     /** Worker threads (1 with AHOY_WORKERS_NONE). */
     uint64_t workers;
-    /** Connections open now. */
+    /** Connections now, those that are being opened or closed included. */
     uint64_t connections;
     /** Connections open now on the worker that has most of them. */
     uint64_t connections_worker_max;
@@ -790,7 +796,7 @@ ahoy_status ahoy_conn_abort(ahoy_conn conn);
  * the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
  *
  * @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
- *         AHOY_ERR_AGAIN: the worker's mailbox is full. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
+ *         AHOY_ERR_MEMORY. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
  *
  * Since 0.2.
  */
@@ -953,6 +959,7 @@ ahoy_status ahoy_conn_leave(ahoy_conn conn, const char *topic);
  *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than
  *         `message_bytes_max`. AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached. AHOY_ERR_MEMORY.
  *
+ * Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
  * Since 0.2.
  */
 ahoy_status ahoy_publish(ahoy_server server, const char *topic, const void *data, size_t len);

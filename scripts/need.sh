@@ -34,6 +34,8 @@ present() {
         miri) cargo +nightly miri --version >/dev/null 2>&1 ;;
         rust-src) [ -d "$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] ;;
         prometheus-client) "$python/bin/python" -c 'import prometheus_client' >/dev/null 2>&1 ;;
+        # Debian keeps it where a user's PATH does not look.
+        haproxy) PATH=$PATH:/usr/sbin command -v haproxy >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

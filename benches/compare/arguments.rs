@@ -10,7 +10,7 @@ const PAIRS_LEAST: usize = 5;
 pub(crate) const USAGE: &str = "\
 usage: compare [options]
   --quick              7 pairs of 0.25 s instead of 15 of 0.5 s; writes no file
-  --pairs N            pairs for each scenario and peer
+  --pairs N            pairs for each scenario and peer with a target; half as many for the others
   --seconds S          length of a run, after a quarter of that for warming up
   --scenario A,B       these scenarios only
   --peers A,B          these peers only
@@ -119,7 +119,7 @@ fn list<T>(
 }
 
 fn tables() -> String {
-    let peers = PEERS.iter().map(|peer| format!("  {:<14} {}\n", peer.name, peer.note));
-    let scenarios = SCENARIOS.iter().map(|scenario| format!("  {:<14} {}\n", scenario.name, scenario.title));
+    let peers = PEERS.iter().map(|peer| format!("  {:<17} {}\n", peer.name, peer.note));
+    let scenarios = SCENARIOS.iter().map(|scenario| format!("  {:<17} {}\n", scenario.name, scenario.title));
     format!("peers\n{}scenarios\n{}", peers.collect::<String>(), scenarios.collect::<String>())
 }

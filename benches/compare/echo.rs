@@ -1,4 +1,5 @@
-//! Load: every connection has one message in flight, and sends the next when the last has come back whole.
+//! Load: every connection has one message in flight, or one batch of messages, and sends the next when the last has
+//! come back whole.
 
 use crate::meter::{Meter, Sample};
 use crate::server::Server;
@@ -6,6 +7,7 @@ use crate::sys::{EPOLLIN, EPOLLOUT, Epoll, Events};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -28,42 +30,37 @@ struct Conn {
 struct Echo {
     epoll: Epoll,
     conns: Vec<Conn>,
-    /// The message, stamped for whichever connection is at hand.
+    /// What is sent at a time, stamped for whichever connection is at hand.
     message: Vec<u8>,
+    stamp_at: Range<usize>,
     buffer: Vec<u8>,
 }
 
 pub(crate) fn run(server: &Server, connections: usize, bytes: usize, duration: Duration) -> io::Result<Sample> {
-    let mut echo = Echo::connect(server, connections, bytes)?;
-    let mut meter = Meter::start(server, duration)?;
-    for index in 0..connections {
-        echo.start(index)?;
-    }
-    let mut events = Events::new();
-    loop {
-        let count = echo.epoll.wait(&mut events, STALLED)?;
-        if count == 0 {
-            return Err(io::Error::new(ErrorKind::TimedOut, "the server stopped answering"));
-        }
-        for event in 0..count {
-            let index = events.token(event);
-            if echo.conns[index].writing {
-                echo.send(index)?;
-            }
-            if let Some(time) = echo.receive(index)? {
-                meter.request(time);
-                echo.start(index)?;
-            }
-        }
-        if let Some(sample) = meter.turn()? {
-            return Ok(sample);
-        }
-    }
+    Echo::connect(server, connections, content(bytes), 0)?.run(server, duration, 1)
+}
+
+/// `batch` messages at a time, each with its length in front.
+pub(crate) fn run_framed(
+    server: &Server,
+    connections: usize,
+    batch: usize,
+    bytes: usize,
+    duration: Duration,
+) -> io::Result<Sample> {
+    let head = u32::try_from(bytes).map_err(io::Error::other)?.to_be_bytes();
+    let messages = [&head[..], &content(bytes)].concat().repeat(batch);
+    Echo::connect(server, connections, messages, head.len())?.run(server, duration, batch)
+}
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..=u8::MAX).cycle().take(bytes).collect()
 }
 
 impl Echo {
-    fn connect(server: &Server, connections: usize, bytes: usize) -> io::Result<Echo> {
-        assert!(bytes >= STAMP_BYTES, "a message holds its stamp");
+    fn connect(server: &Server, connections: usize, message: Vec<u8>, stamp_at: usize) -> io::Result<Echo> {
+        let stamp_at = stamp_at..stamp_at + STAMP_BYTES;
+        assert!(message.len() >= stamp_at.end, "a message holds its stamp");
         let epoll = Epoll::new()?;
         let mut conns = Vec::with_capacity(connections);
         for index in 0..connections {
@@ -76,8 +73,34 @@ impl Echo {
             let stamp = (index as u64) << 40;
             conns.push(Conn { stream, stamp, sent: 0, received: 0, sent_at: Instant::now(), writing: false });
         }
-        let message = (0..=u8::MAX).cycle().take(bytes).collect();
-        Ok(Echo { epoll, conns, message, buffer: vec![0; READ_BYTES] })
+        Ok(Echo { epoll, conns, message, stamp_at, buffer: vec![0; READ_BYTES] })
+    }
+
+    fn run(mut self, server: &Server, duration: Duration, messages: usize) -> io::Result<Sample> {
+        let mut meter = Meter::start(server, duration, messages)?;
+        for index in 0..self.conns.len() {
+            self.start(index)?;
+        }
+        let mut events = Events::new();
+        loop {
+            let count = self.epoll.wait(&mut events, STALLED)?;
+            if count == 0 {
+                return Err(io::Error::new(ErrorKind::TimedOut, "the server stopped answering"));
+            }
+            for event in 0..count {
+                let index = events.token(event);
+                if self.conns[index].writing {
+                    self.send(index)?;
+                }
+                if let Some(time) = self.receive(index)? {
+                    meter.request(time);
+                    self.start(index)?;
+                }
+            }
+            if let Some(sample) = meter.turn()? {
+                return Ok(sample);
+            }
+        }
     }
 
     fn start(&mut self, index: usize) -> io::Result<()> {
@@ -88,7 +111,7 @@ impl Echo {
 
     fn send(&mut self, index: usize) -> io::Result<()> {
         let conn = &mut self.conns[index];
-        self.message[..STAMP_BYTES].copy_from_slice(&conn.stamp.to_ne_bytes());
+        self.message[self.stamp_at.clone()].copy_from_slice(&conn.stamp.to_ne_bytes());
         while conn.sent < self.message.len() {
             match conn.stream.write(&self.message[conn.sent..]) {
                 Ok(bytes) => conn.sent += bytes,
@@ -115,7 +138,7 @@ impl Echo {
             Err(error) => return Err(error),
         };
         let end = conn.received + bytes;
-        self.message[..STAMP_BYTES].copy_from_slice(&conn.stamp.to_ne_bytes());
+        self.message[self.stamp_at.clone()].copy_from_slice(&conn.stamp.to_ne_bytes());
         if end > conn.sent || self.message[conn.received..end] != self.buffer[..bytes] {
             return Err(io::Error::new(ErrorKind::InvalidData, "the answer is not what was sent"));
         }

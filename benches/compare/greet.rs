@@ -31,7 +31,7 @@ struct Greet {
 
 pub(crate) fn run(server: &Server, concurrency: usize, duration: Duration) -> io::Result<Sample> {
     let mut greet = Greet { epoll: Epoll::new()?, server: server.address, source: 0 };
-    let mut meter = Meter::start(server, duration)?;
+    let mut meter = Meter::start(server, duration, 1)?;
     let mut conversations = Vec::with_capacity(concurrency);
     for index in 0..concurrency {
         conversations.push(greet.begin(index)?);

@@ -1,6 +1,6 @@
 //! The machine, described at run time.
 
-use crate::arguments::Arguments;
+use crate::plan::Peer;
 use crate::run::Bench;
 use crate::server;
 use std::fs;
@@ -8,7 +8,7 @@ use std::io;
 use std::process::Command;
 
 /// Names and values, for a table.
-pub(crate) fn describe(arguments: &Arguments, bench: &Bench) -> Vec<[String; 2]> {
+pub(crate) fn describe(bench: &Bench, servers: impl Iterator<Item = &'static Peer>) -> Vec<[String; 2]> {
     let mut rows = vec![
         row("date", command("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         row("CPU", cpu()),
@@ -19,7 +19,6 @@ pub(crate) fn describe(arguments: &Arguments, bench: &Bench) -> Vec<[String; 2]>
         row("Rust", command("rustc", &["--version"])),
         row("C", command("cc", &["--version"])),
     ];
-    let servers = std::iter::once(&arguments.subject).chain(&arguments.peers);
     for peer in servers {
         let version = server::version(&bench.program(peer));
         let version = version.unwrap_or_else(|error: io::Error| error.to_string());

@@ -1,8 +1,8 @@
 //! Measures our server against its peers, pair by pair, on this machine: `make bench`.
 //!
 //! `plan` holds the tables: which servers, which scenarios, which targets. A run (`run`) starts one server on
-//! one CPU (`server`) and puts one load on it from another (`echo`, `greet`, `idle`). Pairs of runs become
-//! ratios (`stats`), and ratios a report (`report`).
+//! one CPU (`server`) and puts one load on it from another (`echo`, `greet`, `idle`, `publish`, `relay`); timers
+//! have no load (`timers`). Pairs of runs become ratios (`stats`), and ratios a report (`report`).
 
 mod arguments;
 mod echo;
@@ -11,11 +11,14 @@ mod idle;
 mod machine;
 mod meter;
 mod plan;
+mod publish;
+mod relay;
 mod report;
 mod run;
 mod server;
 mod stats;
 mod sys;
+mod timers;
 
 use arguments::{Arguments, Command};
 use report::{Comparison, Report};
@@ -54,7 +57,7 @@ fn compare(arguments: &Arguments) -> io::Result<()> {
             if !(peer.takes_part_in(scenario) && subject.takes_part_in(scenario)) {
                 continue;
             }
-            let count = scenario.pairs(arguments.pairs);
+            let count = plan::pairs(scenario, peer, arguments.pairs);
             let mut pairs = Vec::with_capacity(count);
             for number in 0..count {
                 // Ours, theirs; theirs, ours; and so on: what drifts slowly falls on both alike.

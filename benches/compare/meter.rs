@@ -45,15 +45,29 @@ pub(crate) struct Meter<'a> {
     warm_up: Duration,
     duration: Duration,
     begin: Option<Reading>,
+    /// Messages in each request.
+    messages: u64,
     requests: u64,
+    bytes: u64,
     nanoseconds: Histogram<u64>,
 }
 
 impl<'a> Meter<'a> {
-    pub(crate) fn start(server: &'a Server, duration: Duration) -> io::Result<Meter<'a>> {
+    /// `messages`: in each request.
+    pub(crate) fn start(server: &'a Server, duration: Duration, messages: usize) -> io::Result<Meter<'a>> {
         let nanoseconds = Histogram::new_with_bounds(1, 10_000_000_000, 3).map_err(io::Error::other)?;
         let started = Instant::now();
-        Ok(Meter { server, started, warm_up: duration / 4, duration, begin: None, requests: 0, nanoseconds })
+        Ok(Meter {
+            server,
+            started,
+            warm_up: duration / 4,
+            duration,
+            begin: None,
+            messages: messages as u64,
+            requests: 0,
+            bytes: 0,
+            nanoseconds,
+        })
     }
 
     /// Tells that a request is done, and how long it took.
@@ -61,6 +75,13 @@ impl<'a> Meter<'a> {
         if self.begin.is_some() {
             self.requests += 1;
             self.nanoseconds.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Tells that so many bytes have arrived, of a load that has no requests.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if self.begin.is_some() {
+            self.bytes += bytes as u64;
         }
     }
 
@@ -86,11 +107,13 @@ impl<'a> Meter<'a> {
     }
 
     fn sample(&self, begin: &Reading, end: &Reading) -> io::Result<Sample> {
-        if self.requests == 0 {
+        if self.requests == 0 && self.bytes == 0 {
             return Err(io::Error::other("not one request was answered"));
         }
         let seconds = (end.at - begin.at).as_secs_f64();
         let requests = self.requests as f64;
+        let messages = (self.requests * self.messages) as f64;
+        let gib = self.bytes as f64 / (1 << 30) as f64;
         let server_cpu = (end.server_cpu - begin.server_cpu).as_secs_f64();
         let load_cpu = (end.load_cpu - begin.load_cpu).as_secs_f64();
         let waited = (end.server_waited - begin.server_waited).max(end.load_waited - begin.load_waited);
@@ -99,6 +122,11 @@ impl<'a> Meter<'a> {
             values: vec![
                 (Metric::Rate, requests / seconds),
                 (Metric::CpuPerRequest, server_cpu * 1e6 / requests),
+                (Metric::MessageRate, messages / seconds),
+                (Metric::MessagesPerCpu, messages / server_cpu),
+                (Metric::CpuPerMessage, server_cpu * 1e9 / messages),
+                (Metric::GibRate, gib / seconds),
+                (Metric::CpuPerGib, server_cpu * 1e3 / gib),
                 (Metric::P50, microseconds(0.5)),
                 (Metric::P99, microseconds(0.99)),
                 (Metric::P999, microseconds(0.999)),

@@ -3,7 +3,7 @@
 use crate::arguments::Arguments;
 use crate::machine;
 use crate::meter::{Effort, Sample};
-use crate::plan::{Bound, Metric, PAIRS_IDLE, Peer, SUBJECT, Scenario, TARGETS};
+use crate::plan::{Bound, Metric, PAIRS_FEW, Peer, SUBJECT, Scenario, TARGETS};
 use crate::run::Bench;
 use crate::stats::{Median, Pair};
 use std::fmt::Write;
@@ -84,14 +84,16 @@ impl Report<'_> {
     }
 
     fn machine(&self) -> String {
-        let rows = machine::describe(self.arguments, self.bench);
+        let took_part = |peer: &&&Peer| self.comparisons.iter().any(|comparison| comparison.peer.name == peer.name);
+        let servers = std::iter::once(&self.arguments.subject).chain(self.arguments.peers.iter().filter(took_part));
+        let rows = machine::describe(self.bench, servers.copied());
         format!("## Machine\n\n{}", table(&["what", "on this machine"], rows.into_iter().map(Vec::from)))
     }
 
     fn method(&self) -> String {
         let subject = self.arguments.subject.name;
         let (pairs, seconds) = (self.arguments.pairs, self.arguments.duration.as_secs_f64());
-        let idle = pairs.min(PAIRS_IDLE);
+        let (half, few) = (pairs.div_ceil(2), pairs.min(PAIRS_FEW));
         let runs = || self.comparisons.iter().flat_map(|comparison| comparison.ours().chain(comparison.theirs()));
         let efforts: Vec<Effort> = runs().filter_map(|sample| sample.effort).collect();
         let disturbed = efforts.iter().filter(|effort| effort.waited > WAITED_MAX).count();
@@ -100,13 +102,22 @@ impl Report<'_> {
              - Server and load are two processes on two CPUs; they talk over loopback TCP. Each run starts a fresh server, \
                with one thread that serves.\n\
              - A pair is a run of {subject} and one of the other server, one after the other; which is first alternates. A ratio \
-               is {subject}'s figure over the other's, within the pair. Shown are the median of {pairs} pairs ({idle} for idle \
-               connections) and, in brackets, its 95 % confidence interval from order statistics. Many short pairs, because the \
+               is {subject}'s figure over the other's, within the pair. Shown are the median of {pairs} pairs ({half} where \
+               no target is set, {few} where memory or timers are measured) and, in brackets, its 95 % confidence interval from order statistics. Many short pairs, because the \
                speed of a machine drifts: what drifts slowly falls on both alike.\n\
              - A run measures {seconds} s, after {} s of warming up. The load checks every byte that comes back.\n\
              - Server CPU is the time of all threads of the server process, user and system, as the scheduler counts it.\n\
              - Each connection has one request in flight. Times run from before the request is sent until its answer is \
-               complete; those of a greeting from before the connect until the end of the stream.\n\
+               complete; those of a greeting from before the connect until the end of the stream; those of a publish until the \
+               last member has it.\n\
+             - Messages are those of a batch, each with its length in front, or what a publish delivers. One publish is under \
+               way at a time, so that no deliveries are joined.\n\
+             - Members that read nothing have a receive buffer of 16 KiB and segments of 4 KiB, so that the kernel takes little of \
+               the 1 MiB. Afterwards they read all of it.\n\
+             - A relay gets its listening socket handed to it; clients and target are the load. Requests go there and back: two \
+               messages.\n\
+             - Timers: [divan](https://crates.io/crates/divan)'s median of 200 samples of 1,000 calls of `ahoy_timer_start` or \
+               `ahoy_timer_cancel` in a callback, with a million timers of a minute to 18 hours pending.\n\
              - Memory is user-space memory: the growth of the server's anonymous resident pages (`Anonymous` in \
                `/proc/PID/smaps_rollup`), divided by the connections. The kernel's sockets come on top, the same for all.\n\
              - Disturbed runs, in which server or load waited over {:.0} % of the time because something else ran on its \

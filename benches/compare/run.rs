@@ -4,9 +4,10 @@ use crate::arguments::Arguments;
 use crate::meter::Sample;
 use crate::plan::{Load, Peer, Scenario};
 use crate::server::Server;
-use crate::{echo, greet, idle, sys};
+use crate::{echo, greet, idle, publish, relay, sys, timers};
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
@@ -27,10 +28,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// Confines this thread, the load, to its CPU.
     pub(crate) fn new(arguments: &Arguments) -> io::Result<Bench> {
-        let connections = arguments.scenarios.iter().map(|scenario| match scenario.load {
-            Load::Echo { connections, .. } | Load::Idle { connections, .. } => connections,
-            Load::Greet { concurrency } => concurrency,
-        });
+        let connections = arguments.scenarios.iter().map(|scenario| scenario.load.connections());
         sys::allow_files((connections.max().unwrap_or(0) + FILES_SPARE) as u64)?;
         let (server_cpu, load_cpu) = match arguments.cpus {
             Some(cpus) => cpus,
@@ -57,11 +55,30 @@ impl Bench {
 
     fn measure(&self, scenario: &Scenario, peer: &Peer) -> io::Result<Sample> {
         let mode = peer.mode(scenario.load).ok_or(io::ErrorKind::Unsupported)?;
-        let server = Server::start(&self.program(peer), mode, self.server_cpu)?;
+        let (program, duration) = (self.program(peer), self.duration);
+        let start = || Server::start(&program, mode, self.server_cpu);
+        let start_relay = |target: &TcpListener| {
+            let port = target.local_addr()?.port();
+            Server::start_relay(&program, mode, port, self.server_cpu)
+        };
         match scenario.load {
-            Load::Echo { connections, bytes } => echo::run(&server, connections, bytes, self.duration),
-            Load::Greet { concurrency } => greet::run(&server, concurrency, self.duration),
-            Load::Idle { connections, used } => idle::run(&server, connections, used),
+            Load::Echo { connections, bytes } => echo::run(&start()?, connections, bytes, duration),
+            Load::Framed { connections, batch, bytes } => {
+                echo::run_framed(&start()?, connections, batch, bytes, duration)
+            }
+            Load::Greet { concurrency } => greet::run(&start()?, concurrency, duration),
+            Load::Idle { connections, used } => idle::run(&start()?, connections, used),
+            Load::Publish { members, bytes } => publish::run(&start()?, members, bytes, duration),
+            Load::PublishSlow { members } => publish::run_slow(&start()?, members),
+            Load::RelayBulk { connections, bytes } => {
+                let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                relay::run_bulk(&start_relay(&target)?, &target, connections, bytes, duration)
+            }
+            Load::RelayEcho { connections, bytes } => {
+                let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                relay::run_echo(&start_relay(&target)?, &target, connections, bytes, duration)
+            }
+            Load::Timers => timers::run(mode, self.server_cpu),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One server under test: a process of its own on a CPU of its own, until it is dropped.
 
 use crate::sys;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +29,22 @@ impl Server {
         let port = line.trim_end().strip_prefix("port ").and_then(|port| port.parse().ok());
         server.address.set_port(port.ok_or_else(|| named(program, &format!("told no port but {line:?}")))?);
         Ok(server)
+    }
+
+    /// A relay in front of `target_port`. Its listening socket is handed to it: whoever connects is in the queue until it
+    /// accepts.
+    pub(crate) fn start_relay(program: &Path, mode: &str, target_port: u16, cpu: usize) -> io::Result<Server> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr()?.port());
+        let mut command = Command::new(program);
+        command.arg(mode).arg(listener.as_raw_fd().to_string()).arg(target_port.to_string());
+        // What it says is worth a look only if it fails.
+        let said = File::create(program.with_extension("log"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        sys::confine(&mut command, cpu);
+        sys::hand_on(&mut command, listener.as_raw_fd());
+        let child = command.spawn().map_err(|error| named(program, &error))?;
+        Ok(Server { child, address })
     }
 
     /// CPU time used so far, user and system, of all its threads.

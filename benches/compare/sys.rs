@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -111,6 +111,12 @@ pub(crate) fn confine(command: &mut Command, cpu: usize) {
     };
     // SAFETY: between fork and exec the closure makes two system calls, and allocates nothing.
     unsafe { command.pre_exec(confine) };
+}
+
+/// Lets the child keep a descriptor, under its number.
+pub(crate) fn hand_on(command: &mut Command, fd: RawFd) {
+    // SAFETY: between fork and exec the closure makes one system call, which takes no pointer.
+    unsafe { command.pre_exec(move || check(libc::fcntl(fd, libc::F_SETFD, 0)).map(drop)) };
 }
 
 /// CPU time, user and system, of all threads of a process, in nanoseconds: what the scheduler counted, not

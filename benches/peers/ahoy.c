@@ -1,23 +1,65 @@
 /*
  * ahoy: ours, as its header says: one worker, so that it has no more than the others.
+ *
+ * AHOY_ERR_AGAIN would lose bytes; the load notices. It has one request in flight: it never comes.
  */
 #include <ahoy.h>
+#include <libgen.h>
+#include <unistd.h>
 
 #include "peer.h"
+
+static char large[PEER_LARGE_BYTES];
 
 static void echo(ahoy_conn conn, const void *data, size_t len, void *user)
 {
     (void)user;
-    /* AHOY_ERR_AGAIN would lose bytes; the load notices. It has one request in flight: it never comes. */
     if (ahoy_send(conn, data, len) != AHOY_OK)
         ahoy_conn_close(conn);
 }
 
+static void join(ahoy_conn conn, void *user)
+{
+    (void)user;
+    if (ahoy_conn_join(conn, "all") != AHOY_OK)
+        ahoy_conn_close(conn);
+}
+
+static void publish(ahoy_conn conn, const void *data, size_t len, void *user)
+{
+    if (len == PEER_PING_BYTES)
+        echo(conn, data, len, user);
+    else if (ahoy_publish(ahoy_conn_server(conn), "all", data, len) != AHOY_OK)
+        ahoy_conn_close(conn);
+}
+
+static void publish_large(ahoy_conn conn, const void *data, size_t len, void *user)
+{
+    if (len == PEER_PING_BYTES)
+        echo(conn, data, len, user);
+    else
+        publish(conn, large, sizeof large, user);
+}
+
+/* `ahoy relay LISTEN_FD TARGET_PORT`: c_examples/proxy.c as it is, which lies beside this program. */
+static int relay(char **argv)
+{
+    char program[4096], listen[32], target[64];
+    snprintf(listen, sizeof listen, "fd:%s", argv[2]);
+    snprintf(target, sizeof target, "tcp://127.0.0.1:%s", argv[3]);
+    snprintf(program, sizeof program, "%s/proxy", dirname(argv[0]));
+    execl(program, "proxy", listen, target, (char *)NULL);
+    return perror(program), EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 4 && !strcmp(argv[1], "relay"))
+        return relay(argv);
+
     char version[64], url[64], *port;
     snprintf(version, sizeof version, "libahoy %s", ahoy_version());
-    struct peer peer = peer_arguments(argc, argv, "echo greet ", version);
+    struct peer peer = peer_arguments(argc, argv, "echo greet framed publish publish-large ", version);
     snprintf(url, sizeof url, "tcp://127.0.0.1:%u", peer.port);
 
     ahoy_server_options options = {
@@ -25,10 +67,20 @@ int main(int argc, char **argv)
         .listen = url,
         .workers = 1,
         .greeting = PEER_GREETING,
-        .on_message = peer.greets ? NULL : echo,
+        .on_message = echo,
         .connections_max = 1000000,
         .backlog = PEER_BACKLOG,
     };
+    if (!strcmp(peer.mode, "greet")) {
+        options.on_message = NULL;
+    } else if (!strcmp(peer.mode, "framed")) {
+        options.framing = AHOY_FRAMING_LENGTH;
+        options.message_bytes_max = PEER_MESSAGE_BYTES_MAX;
+    } else if (!strncmp(peer.mode, "publish", strlen("publish"))) {
+        options.on_open = join;
+        options.on_message = !strcmp(peer.mode, "publish") ? publish : publish_large;
+        options.queue_bytes_max = 2 * PEER_LARGE_BYTES;
+    }
     ahoy_server server;
     if (ahoy_server_start(&options, &server) || ahoy_server_address(server, 0, url, sizeof url))
         return ahoy_perror("ahoy"), EXIT_FAILURE;

@@ -28,6 +28,27 @@ static void on_read_echo(struct bufferevent *bev, void *user)
         die("evbuffer_add_buffer");
 }
 
+/* The head is written anew, the message is moved. */
+static void on_read_framed(struct bufferevent *bev, void *user)
+{
+    (void)user;
+    struct evbuffer *input = bufferevent_get_input(bev), *output = bufferevent_get_output(bev);
+    char head[PEER_HEAD_BYTES];
+    while (evbuffer_copyout(input, head, sizeof head) == PEER_HEAD_BYTES) {
+        size_t message = peer_head(head);
+        if (message > PEER_MESSAGE_BYTES_MAX) {
+            bufferevent_free(bev);
+            return;
+        }
+        if (evbuffer_get_length(input) < PEER_HEAD_BYTES + message)
+            return;
+        peer_set_head(head, message);
+        if (evbuffer_drain(input, PEER_HEAD_BYTES) || evbuffer_add(output, head, sizeof head) ||
+            evbuffer_remove_buffer(input, output, message) != (int)message)
+            die("evbuffer");
+    }
+}
+
 static void on_event(struct bufferevent *bev, short events, void *user)
 {
     (void)user;
@@ -72,9 +93,11 @@ int main(int argc, char **argv)
 {
     static char version[64];
     snprintf(version, sizeof version, "libevent %s", event_get_version());
-    struct peer peer = peer_arguments(argc, argv, "echo greet ", version);
-    if (peer.greets)
+    struct peer peer = peer_arguments(argc, argv, "echo greet framed ", version);
+    if (!strcmp(peer.mode, "greet"))
         on_read = on_read_greet;
+    else if (!strcmp(peer.mode, "framed"))
+        on_read = on_read_framed;
 
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(peer.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)

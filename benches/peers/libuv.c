@@ -1,6 +1,7 @@
 /*
  * libuv: as its guide's echo server does it: a buffer from malloc for each read, which becomes the buffer of
- * the write, and a request from malloc for each write.
+ * the write, and a request from malloc for each write. Mode framed calls uv_write for each message: it tries
+ * write(2) at once, so that each message is a system call.
  *
  * Mode echo-try is the same server written for speed: one read buffer for all connections, and
  * uv_try_write first; a request is made for what the socket did not take only.
@@ -16,6 +17,12 @@
 struct write_request {
     uv_write_t request; /* first: libuv hands out a pointer to this one */
     uv_buf_t buffer;
+};
+
+/* What a connection of mode framed has sent of a message that is not yet whole; its handle's data. */
+struct partial {
+    size_t len;
+    char bytes[PEER_HEAD_BYTES + PEER_MESSAGE_BYTES_MAX];
 };
 
 static char shared[PEER_READ_BYTES];
@@ -36,6 +43,7 @@ static void *allocate(size_t bytes)
 
 static void on_closed(uv_handle_t *handle)
 {
+    free(handle->data);
     free(handle);
 }
 
@@ -103,6 +111,59 @@ static void on_read_echo_try(uv_stream_t *stream, ssize_t len, const uv_buf_t *b
     }
 }
 
+/* Sends back each message that is whole; returns how many bytes they were. */
+static size_t echo_messages(uv_stream_t *stream, const char *bytes, size_t len)
+{
+    size_t done = 0;
+    while (len - done >= PEER_HEAD_BYTES) {
+        size_t message = peer_head(bytes + done);
+        if (message > PEER_MESSAGE_BYTES_MAX) {
+            hang_up(stream);
+            return len;
+        }
+        if (len - done - PEER_HEAD_BYTES < message)
+            break;
+        char *answer = allocate(PEER_HEAD_BYTES + message);
+        peer_set_head(answer, message);
+        memcpy(answer + PEER_HEAD_BYTES, bytes + done + PEER_HEAD_BYTES, message);
+        echo(stream, answer, PEER_HEAD_BYTES + message);
+        done += PEER_HEAD_BYTES + message;
+    }
+    return done;
+}
+
+static void on_read_framed(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
+{
+    struct partial *partial = stream->data;
+    if (len < 0)
+        hang_up(stream);
+    for (ssize_t done = 0; done < len;) {
+        if (!partial || !partial->len) {
+            done += (ssize_t)echo_messages(stream, buffer->base + done, (size_t)(len - done));
+            if (done == len)
+                break;
+        }
+        /* Joins what there is with as much as one message can have. */
+        if (!partial) {
+            stream->data = partial = allocate(sizeof *partial);
+            partial->len = 0;
+        }
+        size_t before = partial->len, more = sizeof partial->bytes - before;
+        if (more > (size_t)(len - done))
+            more = (size_t)(len - done);
+        memcpy(partial->bytes + before, buffer->base + done, more);
+        size_t echoed = echo_messages(stream, partial->bytes, before + more);
+        if (echoed > before) {
+            done += (ssize_t)(echoed - before);
+            partial->len = 0;
+        } else {
+            done += (ssize_t)more;
+            partial->len = before + more;
+        }
+    }
+    free(buffer->base);
+}
+
 static void on_greeted(uv_write_t *request, int status)
 {
     (void)status;
@@ -130,6 +191,7 @@ static void on_connection(uv_stream_t *listener, int status)
     check(status, "listen");
     uv_tcp_t *client = allocate(sizeof *client);
     check(uv_tcp_init(listener->loop, client), "uv_tcp_init");
+    client->data = NULL;
     if (uv_accept(listener, (uv_stream_t *)client) == 0)
         check(uv_read_start((uv_stream_t *)client, on_alloc, on_read), "uv_read_start");
     else
@@ -140,9 +202,11 @@ int main(int argc, char **argv)
 {
     static char version[64];
     snprintf(version, sizeof version, "libuv %s", uv_version_string());
-    struct peer peer = peer_arguments(argc, argv, "echo echo-try greet ", version);
-    if (peer.greets) {
+    struct peer peer = peer_arguments(argc, argv, "echo echo-try greet framed ", version);
+    if (!strcmp(peer.mode, "greet")) {
         on_read = on_read_greet;
+    } else if (!strcmp(peer.mode, "framed")) {
+        on_read = on_read_framed;
     } else if (!strcmp(peer.mode, "echo-try")) {
         on_alloc = on_shared_buffer;
         on_read = on_read_echo_try;

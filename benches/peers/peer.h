@@ -3,10 +3,13 @@
  *
  *     PEER echo [PORT]       sends back what it receives
  *     PEER greet [PORT]      answers the first bytes with the greeting, and closes
+ *     PEER framed [PORT]     sends back whole messages, each with its length in front (four bytes, big-endian)
+ *     PEER publish [PORT]    sends what anyone sends to everyone; a single byte goes back to its sender only
+ *     PEER publish-large [PORT]   as publish, but what everyone gets is PEER_LARGE_BYTES zero bytes
  *     PEER version           prints what it is built on
  *
- * A server listens on 127.0.0.1 (PORT 0, the default: any free one), prints "port N", and serves on one
- * thread until it is killed. TCP_NODELAY is set once, on the listener: Linux hands it on to what is accepted.
+ * Not every server has every mode. It listens on 127.0.0.1 (PORT 0, the default: any free one), prints "port N",
+ * and serves on one thread until it is killed. TCP_NODELAY is set once, on the listener: Linux hands it on to what is accepted.
  */
 #ifndef PEER_H
 #define PEER_H
@@ -20,10 +23,26 @@
 #define PEER_GREETING_BYTES (sizeof PEER_GREETING - 1)
 #define PEER_BACKLOG 4096
 #define PEER_READ_BYTES 65536
+#define PEER_HEAD_BYTES 4
+#define PEER_MESSAGE_BYTES_MAX 16384
+#define PEER_PING_BYTES 1
+#define PEER_LARGE_BYTES 1048576
+
+/* The length in front of a message. */
+static inline size_t peer_head(const char *head)
+{
+    const unsigned char *bytes = (const unsigned char *)head;
+    return (size_t)bytes[0] << 24 | (size_t)bytes[1] << 16 | (size_t)bytes[2] << 8 | bytes[3];
+}
+
+static inline void peer_set_head(char *head, size_t len)
+{
+    for (int i = 0; i < PEER_HEAD_BYTES; i++)
+        head[i] = (char)(len >> (24 - 8 * i));
+}
 
 struct peer {
     const char *mode;
-    int greets;
     uint16_t port;
 };
 
@@ -47,7 +66,6 @@ static inline struct peer peer_arguments(int argc, char **argv, const char *mode
         fprintf(stderr, "usage: %s MODE [PORT], MODE one of: %sversion\n", argv[0], modes);
         exit(2);
     }
-    peer.greets = !strcmp(peer.mode, "greet");
     if (argc > 2) {
         char *end;
         unsigned long port = strtoul(argv[2], &end, 10);

@@ -1,7 +1,8 @@
 /*
  * raw_epoll: what a careful C programmer writes by hand. Level-triggered, one read buffer for all
- * connections, and a buffer of its own only for a connection whose peer does not take what it is owed: such
- * a connection is not read from until it does.
+ * connections, and a buffer of its own only for a connection whose peer does not take what it is owed (such
+ * a connection is not read from until it does), or has sent the beginning of a message. All answers to what
+ * one read gave go out in one write. A publish is a loop of send(2) over the members.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,15 +19,17 @@
 
 #define EVENTS_MAX 512
 
-/* What the socket did not take. */
+/* What the socket did not take, or what is there of a message. */
 struct rest {
     size_t sent, len;
     char bytes[];
 };
 
-static char buffer[PEER_READ_BYTES];
-static struct rest **rests; /* by descriptor */
-static int epoll_fd, greets;
+static char buffer[PEER_READ_BYTES], answers[PEER_READ_BYTES], large[PEER_LARGE_BYTES];
+static struct rest **rests, **partials; /* by descriptor */
+static int *members, *places, member_count; /* descriptors; the place of each descriptor among them */
+static void (*serve)(int fd, size_t len);
+static int epoll_fd;
 
 static _Noreturn void die(const char *what)
 {
@@ -40,10 +43,32 @@ static void watch(int operation, int fd, uint32_t events)
         die("epoll_ctl");
 }
 
+static void *allocate(size_t count, size_t bytes)
+{
+    void *memory = calloc(count, bytes);
+    if (!memory)
+        die("calloc");
+    return memory;
+}
+
+static struct rest *keep(const char *bytes, size_t len)
+{
+    struct rest *rest = malloc(sizeof *rest + len);
+    if (!rest)
+        die("malloc");
+    rest->sent = 0;
+    rest->len = len;
+    memcpy(rest->bytes, bytes, len);
+    return rest;
+}
+
 static void hang_up(int fd)
 {
     free(rests[fd]);
-    rests[fd] = NULL;
+    free(partials[fd]);
+    rests[fd] = partials[fd] = NULL;
+    members[places[fd]] = members[--member_count];
+    places[members[places[fd]]] = places[fd];
     if (close(fd)) /* takes it out of the epoll set, too */
         die("close");
 }
@@ -52,12 +77,15 @@ static void accept_all(int listener)
 {
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0)
+        if (fd >= 0) {
             watch(EPOLL_CTL_ADD, fd, EPOLLIN);
-        else if (errno == EAGAIN)
+            places[fd] = member_count;
+            members[member_count++] = fd;
+        } else if (errno == EAGAIN) {
             return;
-        else if (errno != ECONNABORTED && errno != EINTR)
+        } else if (errno != ECONNABORTED && errno != EINTR) {
             die("accept4");
+        }
     }
 }
 
@@ -68,36 +96,104 @@ static ssize_t send_some(int fd, const char *bytes, size_t len)
     return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
 }
 
-static void echo(int fd, size_t len)
+static void answer(int fd, const char *bytes, size_t len)
 {
-    ssize_t sent = send_some(fd, buffer, len);
+    ssize_t sent = send_some(fd, bytes, len);
     if (sent < 0) {
         hang_up(fd);
     } else if ((size_t)sent < len) {
-        struct rest *rest = malloc(sizeof *rest + len - (size_t)sent);
-        if (!rest)
-            die("malloc");
-        rest->sent = 0;
-        rest->len = len - (size_t)sent;
-        memcpy(rest->bytes, buffer + sent, rest->len);
-        rests[fd] = rest;
+        rests[fd] = keep(bytes + sent, len - (size_t)sent);
         watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
     }
 }
 
+static void echo(int fd, size_t len)
+{
+    answer(fd, buffer, len);
+}
+
+static void greet(int fd, size_t len)
+{
+    (void)len;
+    send_some(fd, PEER_GREETING, PEER_GREETING_BYTES);
+    hang_up(fd);
+}
+
+static void echo_framed(int fd, size_t len)
+{
+    size_t done = 0, answered = 0;
+    while (len - done >= PEER_HEAD_BYTES) {
+        size_t message = peer_head(buffer + done);
+        if (message > PEER_MESSAGE_BYTES_MAX) {
+            hang_up(fd);
+            return;
+        }
+        if (len - done - PEER_HEAD_BYTES < message)
+            break;
+        done += PEER_HEAD_BYTES;
+        peer_set_head(answers + answered, message);
+        memcpy(answers + answered + PEER_HEAD_BYTES, buffer + done, message);
+        answered += PEER_HEAD_BYTES + message;
+        done += message;
+    }
+    if (done < len)
+        partials[fd] = keep(buffer + done, len - done);
+    if (answered > 0)
+        answer(fd, answers, answered);
+}
+
+/* Who has not yet taken the last message misses this one. Backwards: who is gone leaves his place to the last. */
+static void publish(const char *bytes, size_t len)
+{
+    for (int i = member_count - 1; i >= 0; i--)
+        if (!rests[members[i]])
+            answer(members[i], bytes, len);
+}
+
+static void publish_message(int fd, size_t len)
+{
+    if (len == PEER_PING_BYTES)
+        answer(fd, buffer, len);
+    else
+        publish(buffer, len);
+}
+
+static void publish_large(int fd, size_t len)
+{
+    if (len == PEER_PING_BYTES)
+        answer(fd, buffer, len);
+    else
+        publish(large, sizeof large);
+}
+
+static const struct mode {
+    const char *name;
+    void (*serve)(int fd, size_t len);
+} modes[] = {
+    { "echo", echo },
+    { "greet", greet },
+    { "framed", echo_framed },
+    { "publish", publish_message },
+    { "publish-large", publish_large },
+};
+
 static void readable(int fd)
 {
-    ssize_t len = recv(fd, buffer, sizeof buffer, 0);
+    size_t kept = 0;
+    if (partials[fd]) {
+        kept = partials[fd]->len;
+        memcpy(buffer, partials[fd]->bytes, kept);
+    }
+    ssize_t len = recv(fd, buffer + kept, sizeof buffer - kept, 0);
     if (len < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (len <= 0) {
         hang_up(fd);
-    } else if (greets) {
-        send_some(fd, PEER_GREETING, PEER_GREETING_BYTES);
-        hang_up(fd);
-    } else {
-        echo(fd, (size_t)len);
+        return;
     }
+    free(partials[fd]);
+    partials[fd] = NULL;
+    serve(fd, kept + (size_t)len);
 }
 
 static void writable(int fd)
@@ -142,15 +238,18 @@ int main(int argc, char **argv)
 {
     static char version[64];
     snprintf(version, sizeof version, "glibc %s", gnu_get_libc_version());
-    struct peer peer = peer_arguments(argc, argv, "echo greet ", version);
-    greets = peer.greets;
+    struct peer peer = peer_arguments(argc, argv, "echo greet framed publish publish-large ", version);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (!strcmp(peer.mode, modes[i].name))
+            serve = modes[i].serve;
 
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files))
         die("getrlimit");
-    rests = calloc(files.rlim_cur, sizeof *rests);
-    if (!rests)
-        die("calloc");
+    rests = allocate(files.rlim_cur, sizeof *rests);
+    partials = allocate(files.rlim_cur, sizeof *partials);
+    members = allocate(files.rlim_cur, sizeof *members);
+    places = allocate(files.rlim_cur, sizeof *places);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
         die("epoll_create1");

@@ -137,7 +137,7 @@ pub extern "C" fn ahoy_conn_abort(conn: ahoy_conn) -> Status {
 /// the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
 ///
 /// @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
-///         AHOY_ERR_AGAIN: the worker's mailbox is full. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
+///         AHOY_ERR_MEMORY. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
 ///
 /// Since 0.2.
 #[unsafe(no_mangle)]

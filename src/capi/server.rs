@@ -120,7 +120,8 @@ pub struct ahoy_server_options {
     /// Passed to every callback, unless `ahoy_conn_set_user` gave the connection its own.
     pub user: *mut c_void,
 
-    /// Connections at once, over all workers. More are accepted, closed and counted. 0: 10,000.
+    /// Connections at once, over all workers. More are accepted, closed and counted. The peers of datagram sockets are among
+    /// them: where strangers can send datagrams, give those a server of their own. 0: 10,000.
     pub connections_max: u32,
     /// Longest message in bytes, received (with framing a longer one closes the connection, as soon as it
     /// shows; without, longer reads come in parts) or sent (AHOY_ERR_TOO_LONG). 0: 1 MiB.
@@ -164,7 +165,8 @@ pub struct ahoy_server_options {
     pub queue_low_bytes: u32,
     /// AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE.
     pub overflow: i32,
-    /// `idle_ms` of datagram connections, which end in no other way. 0: 60,000.
+    /// `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most 65,507 bytes when it
+    /// is sent, and 64 KiB when it is received, whatever `message_bytes_max` says.)
     pub datagram_idle_ms: u32,
 }
 
@@ -306,7 +308,7 @@ pub struct ahoy_stats {
     pub size: usize,
     /// Worker threads (1 with AHOY_WORKERS_NONE).
     pub workers: u64,
-    /// Connections open now.
+    /// Connections now, those that are being opened or closed included.
     pub connections: u64,
     /// Connections open now on the worker that has most of them.
     pub connections_worker_max: u64,

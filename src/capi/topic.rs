@@ -57,6 +57,7 @@ pub unsafe extern "C" fn ahoy_conn_leave(conn: ahoy_conn, topic: *const c_char) 
 ///         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than
 ///         `message_bytes_max`. AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached. AHOY_ERR_MEMORY.
 ///
+/// Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_publish(

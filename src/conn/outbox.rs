@@ -8,15 +8,18 @@ use crate::framing::Frame;
 use crate::sys::{self, LentBytes};
 
 /// A quiet connection has no outbox; a worker keeps spare ones, each with a buffer, for those that send.
+///
+/// Most outboxes have nothing but a tail, which all that one turn has to say fits into.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// What comes before the tail.
     segments: VecDeque<Segment>,
-    /// Bytes of the first segment that are sent.
+    /// Where copied bytes go; its buffer is kept when all is sent.
+    tail: Vec<u8>,
+    /// Bytes of the first segment, or of the tail if there is none, that are sent.
     sent: usize,
-    /// Bytes in all segments that are not sent.
+    /// Bytes in all of it that are not sent.
     bytes: usize,
-    /// An empty buffer that the next copied bytes go to.
-    spare: Vec<u8>,
     /// What is queued may stay for long: buffers are no larger than they have to be.
     is_tight: bool,
 }
@@ -35,6 +38,10 @@ impl Segment {
             Self::Lent(bytes) => bytes.as_slice(),
             Self::Shared(share) => share.as_slice(),
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
     }
 
     /// What it counts beside its bytes.
@@ -87,8 +94,11 @@ const BUFFER_BYTES_TIGHT: usize = 256;
 const BUFFER_BYTES_BEHIND_LENT: usize = 64;
 /// Later buffers are larger, up to this.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
-/// A larger buffer is given back to the system when an outbox is done, not kept as a spare.
-const SPARE_BYTES_MAX: usize = 16 << 10;
+/// A larger buffer is given back to the system when an outbox is done, not kept as a spare: what a receive brings fits,
+/// so that a relay does not get and give back memory for each.
+const SPARE_BYTES_MAX: usize = 66 << 10;
+/// Of buffers larger than this a worker keeps a few.
+const SPARE_BYTES_SMALL: usize = 16 << 10;
 /// What a lent or shared segment counts beside its bytes, so that many tiny ones cannot outgrow a limit.
 pub(crate) const SEGMENT_OVERHEAD_BYTES: usize = 64;
 
@@ -101,14 +111,16 @@ impl Outbox {
     /// Gives back memory that holds nothing, or what is sent: the outbox has to wait, and with many that wait the memory
     /// would be a multiple of what the limits count.
     pub(crate) fn compact(&mut self) {
-        if let Some(Segment::Copied(first)) = self.segments.front_mut() {
+        let first = match self.segments.front_mut() {
+            Some(Segment::Copied(first)) => Some(first),
+            Some(_) => None,
+            None => Some(&mut self.tail),
+        };
+        if let Some(first) = first {
             first.drain(..std::mem::take(&mut self.sent));
             first.shrink_to_fit();
         }
-        if let Some(Segment::Copied(last)) = self.segments.back_mut() {
-            last.shrink_to_fit();
-        }
-        self.spare = Vec::new();
+        self.tail.shrink_to_fit();
     }
 
     /// Makes an empty one as good as new.
@@ -116,8 +128,13 @@ impl Outbox {
         self.is_tight = false;
     }
 
+    /// Whether it keeps a large buffer.
+    pub(crate) fn is_large(&self) -> bool {
+        self.tail.capacity() > SPARE_BYTES_SMALL
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.segments.is_empty() && self.tail.is_empty()
     }
 
     /// Bytes that are not sent.
@@ -145,16 +162,15 @@ impl Outbox {
 
     /// What it counts in the limits.
     pub(crate) fn cost(&self) -> Cost {
-        let mut cost = Cost::default();
-        let mut sent = self.sent;
+        let mut cost = Cost::copied(self.tail.len());
         for segment in &self.segments {
-            let bytes = segment.as_slice().len() - std::mem::take(&mut sent);
+            let bytes = segment.as_slice().len();
             cost.conn += bytes + segment.overhead();
-            cost.total += segment.overhead();
-            if !matches!(segment, Segment::Shared(_)) {
-                cost.total += bytes;
-            }
+            cost.total += segment.overhead() + if segment.is_shared() { 0 } else { bytes };
         }
+        let is_first_shared = self.segments.front().is_some_and(Segment::is_shared);
+        cost.conn -= self.sent;
+        cost.total -= if is_first_shared { 0 } else { self.sent };
         cost
     }
 
@@ -163,10 +179,10 @@ impl Outbox {
     #[inline]
     pub(crate) fn push(&mut self, frame: &Frame<'_>, parts: &[&[u8]], length: usize) -> Result<(), TryReserveError> {
         let length = length + frame.overhead();
-        match self.segments.back_mut() {
-            Some(Segment::Copied(last)) if last.capacity() - last.len() >= length => fill(last, frame, parts),
-            _ => fill(self.push_buffer(length)?, frame, parts),
+        if self.tail.capacity() - self.tail.len() < length {
+            self.make_room(length)?;
         }
+        fill(&mut self.tail, frame, parts);
         self.bytes += length;
         Ok(())
     }
@@ -179,38 +195,40 @@ impl Outbox {
 
     /// Takes over bytes that are in their frame already; small ones go where there is room.
     pub(crate) fn push_owned(&mut self, bytes: Vec<u8>) -> Result<(), TryReserveError> {
-        let has_room = match self.segments.back() {
-            Some(Segment::Copied(last)) => last.capacity() - last.len() >= bytes.len(),
-            Some(_) => false,
-            None => self.spare.capacity() >= bytes.len(),
-        };
+        let has_room = self.tail.capacity() - self.tail.len() >= bytes.len();
         if has_room || bytes.len() < BUFFER_BYTES_TIGHT {
             return self.push_bytes(&bytes);
         }
-        self.segments.try_reserve(1)?;
+        self.segments.try_reserve(2)?;
+        self.seal();
         self.bytes += bytes.len();
         self.segments.push_back(Segment::Copied(bytes));
         Ok(())
     }
 
-    /// A buffer at the end with room for `length` bytes.
-    fn push_buffer(&mut self, length: usize) -> Result<&mut Vec<u8>, TryReserveError> {
+    /// A tail with room for `length` bytes.
+    #[cold]
+    fn make_room(&mut self, length: usize) -> Result<(), TryReserveError> {
         // Twice the one before, so that what is reserved is in proportion to what is counted, also where small copies
         // and other segments take turns.
-        let (mut buffer, wanted) = match self.segments.back() {
-            _ if self.is_tight => (Vec::new(), (self.bytes / 4).clamp(BUFFER_BYTES_TIGHT, BUFFER_BYTES_MAX)),
-            None => (std::mem::take(&mut self.spare), BUFFER_BYTES_MIN),
-            Some(Segment::Copied(last)) => (Vec::new(), (2 * last.capacity()).min(BUFFER_BYTES_MAX)),
-            Some(_) => (Vec::new(), BUFFER_BYTES_BEHIND_LENT),
+        let wanted = match self.segments.back() {
+            _ if self.is_tight => (self.bytes / 4).clamp(BUFFER_BYTES_TIGHT, BUFFER_BYTES_MAX),
+            _ if !self.tail.is_empty() => (2 * self.tail.capacity()).min(BUFFER_BYTES_MAX),
+            Some(Segment::Lent(_) | Segment::Shared(_)) => BUFFER_BYTES_BEHIND_LENT,
+            _ => BUFFER_BYTES_MIN,
         };
-        if buffer.capacity() < length.max(1) {
-            sys::reserve(&mut buffer, wanted.max(length))?;
-        }
+        let mut tail = Vec::new();
+        sys::reserve(&mut tail, wanted.max(length))?;
         self.segments.try_reserve(1)?;
-        self.segments.push_back(Segment::Copied(buffer));
-        match self.segments.back_mut() {
-            Some(Segment::Copied(buffer)) => Ok(buffer),
-            _ => unreachable!("it was just put there"),
+        self.seal();
+        self.tail = tail;
+        Ok(())
+    }
+
+    /// Makes a segment of the tail. The caller has made room for it.
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.segments.push_back(Segment::Copied(std::mem::take(&mut self.tail)));
         }
     }
 
@@ -225,20 +243,19 @@ impl Outbox {
             self.push_bytes(frame.prefix())?;
         }
         let Some(lent) = lent.take() else { return Ok(()) };
-        self.bytes += lent.as_slice().len();
+        self.seal();
+        self.bytes += lent.as_slice().len() + frame.suffix().len();
         self.segments.push_back(Segment::Lent(lent));
-        if !frame.suffix().is_empty() {
-            suffix.extend_from_slice(frame.suffix());
-            self.bytes += suffix.len();
-            self.segments.push_back(Segment::Copied(suffix));
-        }
+        suffix.extend_from_slice(frame.suffix());
+        self.tail = suffix;
         Ok(())
     }
 
     /// Takes a share in a payload, its frame included.
     #[inline]
     pub(crate) fn push_share(&mut self, share: Share) -> Result<(), TryReserveError> {
-        self.segments.try_reserve(1)?;
+        self.segments.try_reserve(2)?;
+        self.seal();
         self.bytes += share.as_slice().len();
         self.segments.push_back(Segment::Shared(share));
         Ok(())
@@ -247,8 +264,10 @@ impl Outbox {
     /// Puts what is in `later` behind what is here.
     pub(crate) fn append(&mut self, later: &mut Self) -> Result<(), TryReserveError> {
         debug_assert_eq!(later.sent, 0);
-        self.segments.try_reserve(later.segments.len())?;
+        self.segments.try_reserve(later.segments.len() + 1)?;
+        self.seal();
         self.segments.append(&mut later.segments);
+        self.tail = std::mem::take(&mut later.tail);
         self.bytes += std::mem::take(&mut later.bytes);
         Ok(())
     }
@@ -256,7 +275,9 @@ impl Outbox {
     /// What is not sent, in order.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
-        self.segments.iter().map(move |segment| &segment.as_slice()[std::mem::take(&mut skip)..])
+        let tail = Some(self.tail.as_slice()).filter(|tail| !tail.is_empty());
+        let all = self.segments.iter().map(Segment::as_slice).chain(tail);
+        all.map(move |slice| &slice[std::mem::take(&mut skip)..])
     }
 
     /// Drops the first `count` bytes, which are sent; says what that frees in the limits. Functions of the host
@@ -265,29 +286,28 @@ impl Outbox {
         let mut freed = Cost::default();
         self.bytes -= count;
         while let Some(first) = self.segments.front() {
-            let is_shared = matches!(first, Segment::Shared(_));
             let rest = first.as_slice().len() - self.sent;
             let done = rest.min(count);
-            freed += Cost { conn: done, total: if is_shared { 0 } else { done } };
+            freed += Cost { conn: done, total: if first.is_shared() { 0 } else { done } };
             if count < rest {
                 self.sent += count;
-                break;
+                return freed;
             }
             count -= rest;
             self.sent = 0;
             freed += Cost::copied(first.overhead());
-            if let Some(Segment::Copied(buffer)) = self.segments.pop_front() {
-                self.keep(buffer);
+            self.segments.pop_front();
+        }
+        freed += Cost::copied(count);
+        self.sent += count;
+        if self.sent == self.tail.len() {
+            self.sent = 0;
+            self.tail.clear();
+            if self.tail.capacity() > SPARE_BYTES_MAX {
+                self.tail = Vec::new();
             }
         }
         freed
-    }
-
-    fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.capacity() == 0 && buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spare = buffer;
-        }
     }
 }
 
@@ -329,7 +349,7 @@ mod tests {
         assert_eq!(outbox.slices().count(), 1);
         assert_eq!(outbox.advance(70), Cost::copied(70));
         assert!(outbox.is_empty());
-        let spare = outbox.spare.as_ptr();
+        let spare = outbox.tail.as_ptr();
         outbox.push_bytes(b"again").unwrap();
         assert_eq!(outbox.slices().next().unwrap().as_ptr(), spare);
     }

@@ -168,7 +168,15 @@ pub(super) fn send(socket: RawFd, outgoing: &[Outgoing<'_>], sent: &mut [Sent]) 
                 let (at, length, _) = datagrams[0];
                 lose(&mut sent[at], length);
             }
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => lose(&mut sent[first], datagrams[0].1),
+            // They say nothing of the peer.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM | libc::EPERM)
+                ) =>
+            {
+                lose(&mut sent[first], datagrams[0].1);
+            }
             Err(error) => return Err(error),
         }
     }

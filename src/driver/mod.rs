@@ -48,6 +48,8 @@ pub(crate) enum Event<'a> {
     Received { conn: ConnId, data: &'a [u8] },
     /// A datagram came to a listener. `is_cut`: it was longer than a datagram may be, and is not whole.
     Datagram { listener: usize, origin: Origin, data: &'a [u8], is_cut: bool },
+    /// A datagram came that is longer than a datagram may be.
+    TooLong { conn: ConnId },
     /// An attempt to connect has come to an end.
     Connected { attempt: u64, result: io::Result<OwnedFd> },
     /// The peer has ended its side; nothing more will be received.
@@ -72,6 +74,7 @@ impl Event<'_> {
                 None
             }
             Event::Received { conn, .. }
+            | Event::TooLong { conn }
             | Event::Blocked { conn, .. }
             | Event::Ended { conn }
             | Event::Sent { conn, .. }

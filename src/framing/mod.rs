@@ -143,6 +143,15 @@ impl Framing {
             return self.next_of_held(partial, chunk, message_bytes_max);
         }
         let bytes = *chunk;
+        // The usual one, by the shortest way; what is not whole or too long goes the other.
+        if let Self::Length { width: Width::Four, order: Order::Big } = self
+            && let Some((length, rest)) = bytes.split_first_chunk::<4>()
+            && let Some((message, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+            && message.len() <= message_bytes_max
+        {
+            *chunk = rest;
+            return Ok(Some(message));
+        }
         if let Some(found) = self.find(bytes, 0, message_bytes_max)? {
             *chunk = &bytes[found.end..];
             return Ok(Some(&bytes[found.message]));

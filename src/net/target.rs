@@ -22,6 +22,9 @@ impl Target {
             return Ok(Self { endpoint: Endpoint::parse(url)?, framing: None });
         };
         let endpoint = Endpoint::parse(address)?;
+        if query.is_empty() {
+            return Err(bad(Status::Url, url, "nothing follows the question mark"));
+        }
         let framing =
             Framing::from_query(query).map_err(|error| Error::new(error.status, format!("\"{url}\": {error}")))?;
         if endpoint.is_datagram() && framing.as_ref().is_some_and(|framing| *framing != Framing::Raw) {

@@ -374,6 +374,9 @@ impl Roster {
                 connector.is_closing = true;
                 connector.hurry(drain_ms);
                 self.slots.slot(id.index()).raise(id, CLOSING);
+                if let Some(conn) = self.conn(id) {
+                    conn.flags.set(Flags::ENDING, true);
+                }
                 self.wait_to_retry(id);
             }
             _ => self.doom(id, reason),

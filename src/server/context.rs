@@ -53,6 +53,7 @@ impl Context {
             Event::Received { conn, data } => self.received(conn, data),
             Event::Sent { conn, outbox, result } => self.sent(conn, outbox, result),
             Event::Blocked { conn, unsent } => drop(roster::with(|roster| roster.blocked(conn, unsent))),
+            Event::TooLong { .. } => self.me.counters.datagrams_dropped.add(1),
             Event::Datagram { listener, origin, data, is_cut } => return self.datagram(listener, origin, data, is_cut),
             Event::Connected { attempt, result } => return Follow::Attempted(attempt, result),
             Event::Accepted { listener, socket, peer } => return Follow::Take(listener, socket, peer),
@@ -100,7 +101,7 @@ impl Context {
         let mut partial = before.as_mut().map_or_else(Partial::default, |intake| std::mem::take(&mut intake.partial));
         let charge = Charge(if before.is_some() { partial.bytes() as u64 } else { 0 });
         let mut rest = data;
-        let mut delivered = 0;
+        let mut delivered = false;
         let mut refused = None;
         let mut user = delivery.user;
         let mut orders = self.me.orders.get();
@@ -115,7 +116,8 @@ impl Context {
             }
             match framing.next(&mut partial, &mut rest, most) {
                 Ok(Some(message)) => {
-                    delivered += 1;
+                    delivered = true;
+                    self.me.counters.messages_in.add(1);
                     self.deliver(id, message, &delivery, user);
                 }
                 Ok(None) => break,

@@ -25,9 +25,10 @@ impl<D: Driver> Worker<D> {
             self.carry_out_commands();
             self.has_stopped = true;
             for listener in 0..self.listeners.len() {
+                let Some(Some(socket)) = self.listeners.get(listener) else { continue };
                 // Peers of a datagram socket are heard to the end; but where a successor reads from it, too, what comes is the
                 // successor's.
-                if self.listeners[listener].is_handed_over() || !self.listeners[listener].is_datagram() {
+                if socket.is_handed_over() || !socket.is_datagram() {
                     self.unlisten(listener);
                 }
             }
@@ -36,9 +37,14 @@ impl<D: Driver> Worker<D> {
                 self.handle_events();
             }
             // Datagrams are still sent through the sockets that they came to.
-            self.listeners.retain(|listener| listener.is_datagram());
+            for listener in &mut self.listeners {
+                listener.take_if(|listener| !listener.is_datagram());
+            }
             self.close_all();
             self.settle();
+            self.handle_events();
+            // What is queued by now is tried once, whoever closes what.
+            self.flush();
             self.handle_events();
             // Each pass hands something of a closing connection to the system, or leaves its outbox with the driver, which
             // waits for room; nobody can queue more for it.
@@ -120,6 +126,8 @@ impl<D: Driver> Worker<D> {
                 other => self.context.carry_out(other),
             }
         }
+        // From here on nobody starts a timer or a subscription, least of all a function that frees another.
+        roster::with(|roster| roster.is_over = true);
         // What the program lent for its timers and subscriptions. Each is dropped with nothing borrowed.
         while let Some(finalizer) = roster::with(|roster| roster.pop_timer()).flatten() {
             drop(finalizer);

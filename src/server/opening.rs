@@ -87,7 +87,7 @@ impl<D: Driver> Worker<D> {
     }
 
     pub(super) fn unlisten(&mut self, listener: usize) {
-        if let Some(socket) = self.listeners.get(listener) {
+        if let Some(Some(socket)) = self.listeners.get(listener) {
             self.driver.unlisten(listener, socket.as_fd());
         }
     }
@@ -96,8 +96,12 @@ impl<D: Driver> Worker<D> {
         if self.has_stopped {
             return;
         }
-        let Some(socket) = self.listeners.get(listener) else { return };
-        if let Err(error) = self.driver.listen(listener, socket.as_fd()) {
+        let Some(Some(socket)) = self.listeners.get(listener) else { return };
+        let watched = match socket.is_datagram() {
+            true => self.driver.listen_datagrams(listener, socket.as_fd()),
+            false => self.driver.listen(listener, socket.as_fd()),
+        };
+        if let Err(error) = watched {
             log::warn!("{} rests again: {error}", socket.url());
             self.rest(listener);
         }

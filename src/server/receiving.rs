@@ -61,7 +61,6 @@ impl Roster {
     /// behind the last message that it had (`rest`).
     pub(super) fn end_delivery(&mut self, id: ConnId, end: DeliveryEnd<'_>) {
         let DeliveryEnd { mut partial, rest, charged, delivered, refused, before } = end;
-        self.me.counters.messages_in.add(delivered);
         let is_paused = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::PAUSED));
         let is_open = self.conn(id).is_some_and(|conn| conn.phase == Phase::Open);
         let refused = refused.or_else(|| if is_open { partial.hold(rest).err() } else { None });
@@ -94,7 +93,7 @@ impl Roster {
         }
         // The deadline of a message goes on if nothing was delivered: it is still the same one.
         let since_ms = match &before {
-            Some(intake) if delivered == 0 => intake.since_ms,
+            Some(intake) if !delivered => intake.since_ms,
             _ => sys::now_ms(),
         };
         let boxed = match before {
@@ -137,12 +136,12 @@ impl Roster {
 
     pub(super) fn pause(&mut self, id: ConnId, on: bool) {
         let Some(conn) = self.conn(id) else { return };
-        conn.flags.set(Flags::PAUSED, on);
+        let was_paused = conn.flags.set(Flags::PAUSED, on);
         let is_held = conn.flags.has(Flags::HELD);
-        let begun = conn.intake.as_mut().filter(|_| !on && !is_held);
+        let begun = conn.intake.as_mut().filter(|_| was_paused && !on && !is_held);
         if !on && is_held && !conn.flags.set(Flags::RESUMED, true) {
             // What it holds comes first; reading goes on after that.
-            self.resumed.push(id);
+            self.resumed.push_back(id);
         } else if let Some(intake) = begun {
             // The pause does not count.
             intake.since_ms = sys::now_ms();
@@ -155,13 +154,17 @@ impl Roster {
 impl Roster {
     /// Takes a connection that goes on after a pause off the list; its messages are not held any more.
     pub(super) fn next_resumed(&mut self) -> Option<ConnId> {
-        let id = self.resumed.pop()?;
+        let id = self.resumed.pop_front()?;
         let conn = self.conn(id)?;
         conn.flags.set(Flags::RESUMED, false);
         if conn.flags.has(Flags::PAUSED) {
             return None;
         }
         conn.flags.set(Flags::HELD, false);
+        if let Some(intake) = &mut conn.intake {
+            // The pause does not count.
+            intake.since_ms = sys::now_ms();
+        }
         Some(id)
     }
 }
@@ -194,8 +197,8 @@ pub(super) struct DeliveryEnd<'a> {
     pub(super) rest: &'a [u8],
     /// What the partial message was counted with before.
     pub(super) charged: u64,
-    /// Messages that were delivered.
-    pub(super) delivered: u64,
+    /// A message was delivered.
+    pub(super) delivered: bool,
     pub(super) refused: Option<Refused>,
     /// The box to keep it in, if there was one.
     pub(super) before: Option<Box<Intake>>,

@@ -127,7 +127,7 @@ pub(crate) struct Roster {
     /// Connections that want something else from the driver than what it does.
     pub(super) unsettled: Vec<ConnId>,
     /// Connections that go on after a pause and have messages to deliver before they read again.
-    pub(super) resumed: Vec<ConnId>,
+    pub(super) resumed: VecDeque<ConnId>,
     /// Connections that wait for room in the limit for all of them.
     pub(super) starved: VecDeque<ConnId>,
     /// A timer will look after the starved.
@@ -141,7 +141,12 @@ pub(crate) struct Roster {
     /// Boxed as they are in a connection: they move between the two.
     #[allow(clippy::vec_box)]
     pub(super) spares: Vec<Box<Outbox>>,
+    /// Those with large buffers.
+    #[allow(clippy::vec_box)]
+    pub(super) large_spares: Vec<Box<Outbox>>,
     pub(super) lease: Lease,
+    /// The worker has ended: there are no more timers and subscriptions.
+    pub(super) is_over: bool,
     pub(super) timers: Timers,
     pub(super) topics: Topics,
     /// Which connection has sent datagrams from there.
@@ -171,7 +176,7 @@ impl Roster {
             wheel: Wheel::new(now_ms),
             dirty: Vec::new(),
             unsettled: Vec::new(),
-            resumed: Vec::new(),
+            resumed: VecDeque::new(),
             starved: VecDeque::new(),
             starved_timer: false,
             delayed: Vec::new(),
@@ -179,7 +184,9 @@ impl Roster {
             conns: Chunks::new(),
             slots: SlotCache::default(),
             spares: Vec::new(),
+            large_spares: Vec::new(),
             lease: Lease::default(),
+            is_over: false,
             timers: Timers::default(),
             topics: Topics::default(),
             peers: HashMap::new(),
@@ -314,7 +321,8 @@ impl Roster {
     /// Ends our side when all is out.
     pub(super) fn end(&mut self, id: ConnId) -> Result<()> {
         let Some(conn) = self.conn(id) else { return Err(Status::Stale.into()) };
-        if !conn.phase.takes_sends() {
+        let is_closing = conn.phase == Phase::Connecting && conn.flags.has(Flags::ENDING);
+        if !conn.phase.takes_sends() || is_closing {
             return Err(Status::Closed.into());
         }
         if conn.flags.has(Flags::DATAGRAM) {

@@ -19,10 +19,14 @@ use crate::sys::{self, LentBytes};
 
 /// How often those are looked after who wait for room in the limit for all connections.
 const STARVED_MS: u64 = 10;
+/// A message longer than this begins with a large outbox.
+const LARGE_BYTES: usize = 16 << 10;
 /// How long a peer on a Unix datagram socket gets to make room.
 const DELAY_MS: u64 = 5;
 /// Spare outboxes, with their buffers, that a worker keeps.
 const SPARES_MAX: usize = 64;
+/// Of those with large buffers: a quarter of a MiB or so for each worker.
+const LARGE_SPARES_MAX: usize = 16;
 /// Longest datagram: what IPv4 has room for.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
@@ -100,7 +104,7 @@ impl Roster {
     /// there comes later.)
     #[inline(always)]
     fn queue(&mut self, id: ConnId, body: Body<'_>, heeds_mailbox: bool) -> Option<Result<()>> {
-        let Self { conns, server, slots, lease, me, spares, dirty, .. } = self;
+        let Self { conns, server, slots, lease, me, spares, large_spares, dirty, .. } = self;
         let is_here = id.worker() == me.number;
         let known = |conn: &&mut Conn| is_here && conn.generation == id.generation() && conn.phase != Phase::Vacant;
         let conn = conns.get_mut(id.index()).filter(known)?;
@@ -140,7 +144,7 @@ impl Roster {
         if server.limits.is_high(queued) {
             conn.flags.set(Flags::WAITING, true);
         }
-        let outbox = outbox_of(conn, spares);
+        let outbox = outbox_of(conn, if cost.conn > LARGE_BYTES { large_spares } else { spares });
         let before = outbox.bytes();
         if let Err(error) = body.push(outbox, &frame) {
             lease.give(&server.budget, cost.total as u64);
@@ -346,6 +350,12 @@ impl Roster {
     /// Keeps an empty outbox for the next connection that sends.
     fn keep(&mut self, mut outbox: Box<Outbox>) {
         outbox.renew();
+        if outbox.is_large() {
+            if self.large_spares.len() < LARGE_SPARES_MAX {
+                self.large_spares.push(outbox);
+            }
+            return;
+        }
         if self.spares.len() < SPARES_MAX {
             self.spares.push(outbox);
         }

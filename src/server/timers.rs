@@ -8,6 +8,7 @@ use super::mailbox::Command;
 use super::roster::{self, Due, NOBODY, Roster};
 use super::shared::WorkerShared;
 use super::{Server, registry};
+use crate::conn::chunks::Chunks;
 use crate::conn::handle::ConnId;
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, Finalizer, HostCall, HostUser};
@@ -74,9 +75,17 @@ enum State {
 }
 
 /// The timers of one worker, by the index of their handles.
-#[derive(Default)]
 pub(crate) struct Timers {
-    places: Vec<Option<Timer>>,
+    /// A million of them do not move when there is one more.
+    places: Chunks<Option<Timer>>,
+    /// At the end of the server: places from here on are empty.
+    emptied: u32,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { places: Chunks::new(), emptied: u32::MAX }
+    }
 }
 
 /// Starts a timer of a server: on this worker, inside its callbacks, otherwise on any. `announce` gets the handle
@@ -175,14 +184,12 @@ pub fn cancel(id: TimerId) -> Result<()> {
 impl Roster {
     /// Takes a timer on; leaves it where it is if that fails.
     pub(super) fn insert_timer(&mut self, timer: &mut Option<Timer>) -> Result<()> {
+        if self.is_over {
+            return Err(Status::Stopped.into());
+        }
         let Some(given) = timer.as_ref() else { return Ok(()) };
         let (id, conn) = (given.id, given.conn);
-        let at = id.0.index() as usize;
-        if self.timers.places.len() <= at {
-            let more = at + 1 - self.timers.places.len();
-            self.timers.places.try_reserve(more)?;
-            self.timers.places.resize_with(at + 1, || None);
-        }
+        self.timers.places.grow_to(id.0.index())?;
         // Not before the next turn, or one that starts itself again would keep its worker for ever.
         let deadline_ms = given.deadline_ms.max(self.now_ms + 1);
         let next = match conn {
@@ -194,7 +201,7 @@ impl Roster {
         };
         let key = self.wheel.start(deadline_ms, Due::Timer(id.0.index()))?;
         let Some(given) = timer.take() else { return Ok(()) };
-        self.timers.places[at] = Some(Timer { deadline_ms, key: Some(key), next, ..given });
+        *self.timers.places.grow_to(id.0.index())? = Some(Timer { deadline_ms, key: Some(key), next, ..given });
         if let Some(conn) = conn {
             if let Some(next) = self.timer(next) {
                 next.previous = id.0.index();
@@ -206,7 +213,7 @@ impl Roster {
     }
 
     fn timer(&mut self, at: u32) -> Option<&mut Timer> {
-        self.timers.places.get_mut(at as usize)?.as_mut()
+        self.timers.places.get_mut(at)?.as_mut()
     }
 
     /// None: it is not here. Otherwise what frees the program's data, to be dropped with nothing borrowed.
@@ -226,7 +233,7 @@ impl Roster {
     }
 
     fn remove_timer(&mut self, at: u32) -> Option<Finalizer> {
-        let timer = self.timers.places.get_mut(at as usize)?.take()?;
+        let timer = self.timers.places.get_mut(at)?.take()?;
         if let Some(key) = timer.key {
             self.wheel.cancel(key);
         }
@@ -255,9 +262,9 @@ impl Roster {
     /// Removes any timer of a server that is over.
     pub(super) fn pop_timer(&mut self) -> Option<Finalizer> {
         loop {
-            let last = u32::try_from(self.timers.places.len().checked_sub(1)?).ok()?;
+            let last = self.timers.emptied.min(self.timers.places.len()).checked_sub(1)?;
+            self.timers.emptied = last;
             let removed = self.remove_timer(last);
-            self.timers.places.pop();
             if removed.is_some() {
                 return removed;
             }

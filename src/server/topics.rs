@@ -14,6 +14,7 @@ use super::membership::copy;
 use super::roster::{self, NOBODY, Roster};
 use super::shared::{FRAMING_OWN, WorkerShared};
 use super::{Server, ServerId, commands, registry};
+use crate::conn::Flags;
 use crate::conn::handle::ConnId;
 use crate::conn::payload::{Payload, Share};
 use crate::status::{Error, Result, Status};
@@ -207,7 +208,7 @@ pub fn unsubscribe(id: SubscriptionId) -> Result<()> {
 impl Roster {
     pub(super) fn join(&mut self, id: ConnId, name: &str) -> Result<()> {
         let Some(conn) = self.conn(id) else { return Err(Status::Stale.into()) };
-        if !conn.phase.takes_sends() {
+        if !conn.phase.takes_sends() || conn.flags.has(Flags::ENDING) {
             return Err(Status::Closed.into());
         }
         let first = self.extra_mut(id)?.first_member;
@@ -270,6 +271,9 @@ impl Roster {
     }
 
     pub(super) fn insert_subscription(&mut self, subscription: &mut Option<Box<Subscription>>) -> Result<()> {
+        if self.is_over {
+            return Err(Status::Stopped.into());
+        }
         let Some(given) = subscription.as_ref() else { return Ok(()) };
         let at = given.id.0.index() as usize;
         let id = given.id;
@@ -372,7 +376,7 @@ impl Context {
         let mut subscription = Some(subscription);
         let inserted = roster::with(|roster| roster.insert_subscription(&mut subscription));
         if !matches!(inserted, Some(Ok(()))) {
-            log::warn!("a subscription was lost: out of memory");
+            log::debug!("a subscription was lost");
             self.me.subscription_ids.release(id.0);
         }
         // Not taken: the program gets back what it lent.

@@ -30,7 +30,8 @@ const RECEIVE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Worker<D: Driver> {
     pub(super) driver: D,
     pub(super) context: Context,
-    pub(super) listeners: Vec<Arc<Listener>>,
+    /// By number; None: closed.
+    pub(super) listeners: Vec<Option<Arc<Listener>>>,
     /// The number of the framing of each.
     pub(super) framings: Vec<u8>,
     /// Filled and emptied once a turn; kept for their memory.
@@ -106,7 +107,7 @@ impl<D: Driver> Worker<D> {
                 false => self.driver.listen(number, listener.as_fd()),
             };
             watched.map_err(|error| Error::system(format_args!("watch {}", listener.url()), &error))?;
-            self.listeners.push(Arc::clone(listener));
+            self.listeners.push(Some(Arc::clone(listener)));
             self.framings.push(*framing);
         }
         Ok(())
@@ -119,6 +120,10 @@ impl<D: Driver> Worker<D> {
         let before = roster::enter(self.roster.take());
         while self.turn_caught(None) == Turned::GoesOn {}
         self.roster = roster::enter(before);
+        if sys::forked() {
+            // A child that came back by another way than a callback: out of a function that frees, or that logs.
+            super::leave_child();
+        }
     }
 
     /// One turn on the caller's thread.
@@ -322,6 +327,7 @@ impl<D: Driver> Worker<D> {
             std::mem::swap(&mut roster.dirty, &mut batch);
         });
         self.batch = batch;
+        self.settle();
     }
 }
 

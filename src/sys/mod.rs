@@ -9,7 +9,7 @@ use std::io::{self, Error};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::fault::{self, Call};
 
@@ -172,12 +172,28 @@ pub const NANOSECONDS: u64 = 1_000_000;
 
 /// Whether this process is a child of the one that loaded the library.
 ///
-/// One load: the kernel hands a child this page filled with zeros (`MADV_WIPEONFORK`). Where it cannot, the
+/// Two loads: the kernel hands a child this page filled with zeros (`MADV_WIPEONFORK`). Where it cannot, the
 /// process id tells, at the price of a system call.
 #[inline]
 pub fn forked() -> bool {
+    let page = PAGE.load(Ordering::Relaxed);
+    if page.is_null() {
+        return ask_owner();
+    }
+    // SAFETY: it was put there by `ask_owner`, and is never unmapped.
+    unsafe { (*page).load(Ordering::Relaxed) == 0 }
+}
+
+/// Null until the first question, and where there is no such page.
+static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+#[cold]
+fn ask_owner() -> bool {
     match OWNER.get_or_init(Owner::new) {
-        Owner::Page(page) => page.load(Ordering::Relaxed) == 0,
+        Owner::Page(page) => {
+            PAGE.store(std::ptr::from_ref(*page).cast_mut(), Ordering::Relaxed);
+            page.load(Ordering::Relaxed) == 0
+        }
         Owner::Process(id) => *id != std::process::id(),
     }
 }
@@ -342,6 +358,13 @@ pub fn recv_more(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> 
     // SAFETY: the call has written so many bytes behind those that were there.
     unsafe { buffer.set_len(buffer.len() + count) };
     Ok(count)
+}
+
+/// Receives a datagram, without waiting; says how long it is, which may be more than there was room for.
+pub fn recv_datagram(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the buffer is writable for its whole length.
+    retry(Call::Recv, || unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), FLAGS) })
 }
 
 /// Sends to a stream socket, without waiting, and without the signal that would kill a host whose peer is gone.

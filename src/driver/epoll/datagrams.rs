@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use socket2::SockAddr;
+use socket2::{SockAddr, SockRef};
 
 use super::token::Token;
-use super::{End, Epoll, IN, OUT, Step, find};
+use super::{BROKEN, End, Epoll, IN, OUT, Step, find};
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::driver::batch::{self, Batch, Outgoing};
@@ -68,6 +68,13 @@ pub(super) fn address(origin: &Origin) -> io::Result<Option<SockAddr>> {
 
 impl Epoll {
     pub(super) fn add_datagram_socket(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(Some(known)) = self.datagram_sockets.get_mut(listener) {
+            // It has rested.
+            known.is_reading = true;
+            let is_waiting = !known.waiting.is_empty();
+            self.watch_datagrams(listener, is_waiting);
+            return Ok(());
+        }
         self.control(libc::EPOLL_CTL_ADD, socket, IN, Token::Datagrams(listener))?;
         if self.datagram_sockets.len() <= listener {
             self.datagram_sockets.resize_with(listener + 1, || None);
@@ -83,7 +90,7 @@ impl Epoll {
     /// A datagram listener is ready.
     pub(super) fn receive_datagrams(&mut self, listener: usize, events: u32) -> Step {
         let Some(Some(socket)) = self.datagram_sockets.get_mut(listener) else { return Step::Next };
-        let number = socket.socket;
+        let (number, socket_reads) = (socket.socket, socket.is_reading);
         if events & OUT != 0 {
             // In line before those that came later.
             while let Some(waiting) = socket.waiting.pop_back() {
@@ -91,7 +98,13 @@ impl Epoll {
             }
             self.watch_datagrams(listener, false);
         }
-        if events & IN == 0 {
+        if !socket_reads {
+            // Handed over: what is wrong with it, if anything, is taken note of, or it would be reported for ever.
+            // SAFETY: the worker keeps a listener's socket open as long as the driver has it.
+            let _ = SockRef::from(&unsafe { BorrowedFd::borrow_raw(number) }).take_error();
+            return Step::Next;
+        }
+        if events & (IN | BROKEN) == 0 {
             return Step::Next;
         }
         let Some(inbound) = &mut self.inbound else { return Step::Next };
@@ -103,6 +116,9 @@ impl Epoll {
                 Step::Next
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Next,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
+                Step::TellLast(Event::AcceptFailed { listener, error })
+            }
             // An error of one of many peers that the system reports late: nobody can tell whose.
             Err(error) => {
                 log::debug!("a datagram listener: {error}");

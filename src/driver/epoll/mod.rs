@@ -235,7 +235,7 @@ impl Driver for Epoll {
                 let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
             }
         }
-        let outbox = outbox.or_else(|| self.take_pending(conn));
+        let outbox = if matches!(end, End::Stream(_)) { outbox } else { outbox.or_else(|| self.take_pending(conn)) };
         self.done.push_back(Event::Closed { conn, outbox });
     }
 
@@ -444,12 +444,17 @@ impl Epoll {
         if events & (IN | BROKEN) != 0 && entry.reading {
             let is_stream = matches!(entry.end, End::Stream(_));
             let Some(socket) = entry.socket() else { return Step::Next };
-            return match sys::recv(socket.as_fd(), &mut self.buffer) {
+            let received = match is_stream {
+                true => sys::recv(socket.as_fd(), &mut self.buffer),
+                false => sys::recv_datagram(socket.as_fd(), &mut self.buffer),
+            };
+            return match received {
                 Ok(0) if is_stream => {
                     entry.reading = false;
                     self.watch(conn);
                     Step::TellLast(Event::Ended { conn })
                 }
+                Ok(count) if count > self.buffer.len() => Step::TellLast(Event::TooLong { conn }),
                 Ok(count) => Step::Received(conn, count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Next,
                 Err(error) => Step::TellLast(Event::Failed { conn, error }),
