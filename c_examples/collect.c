@@ -56,7 +56,8 @@ int main(int argc, char **argv)
         ahoy_subscribe(server, "reports", on_report, stdout, NULL, NULL)) return ahoy_perror("collect"), 1;
     for (size_t i = 0; ahoy_server_address(server, i, address, sizeof address) == AHOY_OK; i++)
         fprintf(stderr, "collect: listening on %s\n", address);
-    sigwaitinfo(&signals, NULL);
+    int got;
+    sigwait(&signals, &got);
     ahoy_server_stop(server, AHOY_DRAIN_DEFAULT);
     ahoy_server_wait(server);
     return ahoy_server_free(server), 0;

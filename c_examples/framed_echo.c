@@ -48,7 +48,8 @@ int main(int argc, char **argv)
     if (ahoy_server_start(&options, &server)) return ahoy_perror("framed_echo"), 1;
     for (size_t i = 0; ahoy_server_address(server, i, address, sizeof address) == AHOY_OK; i++)
         fprintf(stderr, "framed_echo: listening on %s\n", address);
-    sigwaitinfo(&signals, NULL);
+    int got;
+    sigwait(&signals, &got);
     ahoy_server_stop(server, AHOY_DRAIN_DEFAULT);
     ahoy_server_wait(server);
     return ahoy_server_free(server), 0;

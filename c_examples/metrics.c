@@ -66,7 +66,8 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGINT);
     sigprocmask(SIG_BLOCK, &signals, NULL); /* so that Ctrl-C ends the wait, not the process */
     if (!start(&echoes, &observed) || !start(&tells, &observer)) return 1;
-    sigwaitinfo(&signals, NULL);
+    int got;
+    sigwait(&signals, &got);
     ahoy_server_stop(observed, AHOY_DRAIN_DEFAULT);
     ahoy_server_wait(observed);
     ahoy_server_free(observer); /* first the one that asks the other */

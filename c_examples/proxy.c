@@ -96,7 +96,8 @@ int main(int argc, char **argv)
     if (ahoy_server_start(&options, &server) ||
         ahoy_server_address(server, 0, address, sizeof address)) return ahoy_perror("proxy"), 1;
     fprintf(stderr, "proxy: listening on %s\n", address);
-    sigwaitinfo(&signals, NULL);
+    int got;
+    sigwait(&signals, &got);
     ahoy_server_stop(server, AHOY_DRAIN_DEFAULT);
     ahoy_server_wait(server);
     return ahoy_server_free(server), 0;

@@ -82,7 +82,8 @@ int main(int argc, char **argv)
         ahoy_server_address(server, 0, address, sizeof address) ||
         ahoy_timer_start(server, 0, 1000, on_second, &server, NULL, NULL)) return ahoy_perror("timers"), 1;
     fprintf(stderr, "timers: listening on %s\n", address);
-    sigwaitinfo(&signals, NULL);
+    int got;
+    sigwait(&signals, &got);
     ahoy_server_free(server); /* ends all connections and timers */
     return 0;
 }

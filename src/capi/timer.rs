@@ -11,8 +11,9 @@ use super::guard::guard;
 use super::handle::{ahoy_conn, ahoy_server, ahoy_timer};
 use super::handler::enter_host;
 use super::pointer::set_out;
-use super::server::{ahoy_free_fn, find};
+use super::server::ahoy_free_fn;
 use crate::conn::handle::ConnId;
+use crate::server::ServerId;
 use crate::server::timers::{self, Spec, TimerId};
 use crate::status::{Error, Result, Status};
 use crate::sys::{Finalizer, HostCall, HostUser};
@@ -44,12 +45,12 @@ pub unsafe extern "C" fn ahoy_timer_start(
     timer: *mut ahoy_timer,
 ) -> Status {
     guard(|| {
-        let server = find(server)?;
+        let server = ServerId::from_raw(server.id);
         // SAFETY: the caller gives the functions for this purpose.
         let (spec, finalizer) = unsafe { (spec(after_ms, every_ms, on_timer, user)?, Finalizer::new(on_free, user)) };
         // SAFETY: the caller passes NULL or a pointer to a handle it owns.
         let announce = |id: TimerId| unsafe { set_out(timer, ahoy_timer { id: id.raw() }) };
-        timers::start(&server, spec, finalizer, announce)
+        timers::start(server, spec, finalizer, announce)
     })
 }
 

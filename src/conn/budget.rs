@@ -48,17 +48,22 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes bytes, from the share if they are there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, budget: &Budget, bytes: u64) -> bool {
-        if self.held - self.used < bytes {
-            let missing = bytes - (self.held - self.used);
-            // Near the limit only what is needed.
-            let more = [missing.next_multiple_of(budget.lease), missing].into_iter().find(|more| budget.take(*more));
-            let Some(more) = more else { return false };
-            self.held += more;
+        if self.held - self.used < bytes && !self.extend(budget, bytes) {
+            return false;
         }
         self.used += bytes;
         true
+    }
+
+    #[cold]
+    fn extend(&mut self, budget: &Budget, bytes: u64) -> bool {
+        let missing = bytes - (self.held - self.used);
+        // Near the limit only what is needed.
+        let more = [missing.next_multiple_of(budget.lease), missing].into_iter().find(|more| budget.take(*more));
+        self.held += more.unwrap_or(0);
+        more.is_some()
     }
 
     /// Counts bytes that another thread has taken from the budget and that are now this worker's.

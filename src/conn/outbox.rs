@@ -176,7 +176,7 @@ impl Outbox {
 
     /// Copies a message in its frame to the end, all or nothing; `length` is that of the parts together. What one call
     /// copies lies in one piece.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, frame: &Frame<'_>, parts: &[&[u8]], length: usize) -> Result<(), TryReserveError> {
         let length = length + frame.overhead();
         if self.tail.capacity() - self.tail.len() < length {
@@ -311,7 +311,7 @@ impl Outbox {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn fill(buffer: &mut Vec<u8>, frame: &Frame<'_>, parts: &[&[u8]]) {
     frame.write_prefix(buffer);
     for part in parts {

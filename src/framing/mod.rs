@@ -104,7 +104,7 @@ impl Framing {
     }
 
     /// What goes before and after a message of so many bytes.
-    #[inline]
+    #[inline(always)]
     pub fn frame(&self, length: usize) -> Result<Frame<'_>> {
         let mut frame = Frame { prefix: [0; 4], prefix_bytes: 0, suffix: &[] };
         match self {
@@ -132,8 +132,28 @@ impl Framing {
 
     /// The next message: out of what `partial` holds first, then out of `chunk`, which goes on behind what it took.
     /// None: all of `chunk` is used up; what is not a whole message is kept in `partial`.
-    #[inline]
+    #[inline(always)]
     pub fn next<'p, 'c: 'p>(
+        &self,
+        partial: &'p mut Partial,
+        chunk: &mut &'c [u8],
+        message_bytes_max: usize,
+    ) -> Result<Option<&'p [u8]>, Refused> {
+        // The usual one, by the shortest way; what is not whole or too long goes the other.
+        if let Self::Length { width: Width::Four, order: Order::Big } = self
+            && partial.is_empty()
+            && let Some((length, rest)) = chunk.split_first_chunk::<4>()
+            && let Some((message, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+            && message.len() <= message_bytes_max
+        {
+            *chunk = rest;
+            return Ok(Some(message));
+        }
+        self.next_of_any(partial, chunk, message_bytes_max)
+    }
+
+    /// [`Self::next`], whatever there is.
+    fn next_of_any<'p, 'c: 'p>(
         &self,
         partial: &'p mut Partial,
         chunk: &mut &'c [u8],
@@ -143,15 +163,6 @@ impl Framing {
             return self.next_of_held(partial, chunk, message_bytes_max);
         }
         let bytes = *chunk;
-        // The usual one, by the shortest way; what is not whole or too long goes the other.
-        if let Self::Length { width: Width::Four, order: Order::Big } = self
-            && let Some((length, rest)) = bytes.split_first_chunk::<4>()
-            && let Some((message, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)
-            && message.len() <= message_bytes_max
-        {
-            *chunk = rest;
-            return Ok(Some(message));
-        }
         if let Some(found) = self.find(bytes, 0, message_bytes_max)? {
             *chunk = &bytes[found.end..];
             return Ok(Some(&bytes[found.message]));
@@ -312,7 +323,7 @@ impl Frame<'_> {
     }
 
     /// Writes it; a length of four bytes without a copy of a varying length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_prefix(&self, buffer: &mut Vec<u8>) {
         match self.prefix_bytes {
             0 => {}

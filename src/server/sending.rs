@@ -443,14 +443,17 @@ pub(super) const QUEUE_FULL: &str = "queue_bytes_max is reached";
 pub(super) const TOTAL_FULL: &str = "queue_total_bytes_max is reached";
 
 /// The outbox that a message goes to. While the driver has one, what is queued behind it may stay for long.
-#[inline]
+#[inline(always)]
 #[allow(clippy::vec_box)] // they move between the list and a connection
 fn outbox_of<'a>(conn: &'a mut Conn, spares: &mut Vec<Box<Outbox>>) -> &'a mut Outbox {
     let is_blocked = conn.flags.has(Flags::IN_FLIGHT);
-    conn.outbox.get_or_insert_with(|| match is_blocked {
-        true => Box::new(Outbox::tight()),
-        false => spares.pop().unwrap_or_default(),
-    })
+    conn.outbox.get_or_insert_with(|| new_outbox(is_blocked, spares))
+}
+
+#[inline(never)]
+#[allow(clippy::vec_box)] // as above
+fn new_outbox(is_blocked: bool, spares: &mut Vec<Box<Outbox>>) -> Box<Outbox> {
+    if is_blocked { Box::new(Outbox::tight()) } else { spares.pop().unwrap_or_default() }
 }
 
 /// Refuses what would never fit.

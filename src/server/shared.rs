@@ -89,7 +89,7 @@ impl Framings {
     }
 
     /// The framing with this number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, number: u8) -> &Framing {
         static NONE: Framing = Framing::Raw;
         self.0.get(usize::from(number)).and_then(OnceLock::get).unwrap_or(&NONE)

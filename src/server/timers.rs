@@ -7,7 +7,7 @@ use super::context::Context;
 use super::mailbox::Command;
 use super::roster::{self, Due, NOBODY, Roster};
 use super::shared::WorkerShared;
-use super::{Server, registry};
+use super::{ServerId, registry};
 use crate::conn::chunks::Chunks;
 use crate::conn::handle::ConnId;
 use crate::status::{Error, Result, Status};
@@ -90,82 +90,82 @@ impl Default for Timers {
 
 /// Starts a timer of a server: on this worker, inside its callbacks, otherwise on any. `announce` gets the handle
 /// before the timer can run. On an error the finalizer is not called.
-pub fn start(server: &Server, spec: Spec, finalizer: Finalizer, announce: impl FnOnce(TimerId)) -> Result<()> {
-    let here = |roster: &mut Roster| (roster.server.id == server.id()).then(|| Arc::clone(&roster.me));
-    let worker = roster::with(here).flatten().or_else(|| server.team.anyone().map(Arc::clone));
-    match worker {
-        Some(worker) => start_on(&worker, None, spec, finalizer, announce),
-        None => {
-            finalizer.disarm();
-            Err(Status::Stopped.into())
-        }
-    }
+pub fn start(id: ServerId, spec: Spec, finalizer: Finalizer, announce: impl FnOnce(TimerId)) -> Result<()> {
+    let mut finalizer = Some(finalizer);
+    let here = |roster: &mut Roster| (roster.server.id == id).then(|| roster.start_timer(None, &spec, &mut finalizer));
+    let result = match roster::with(here).flatten() {
+        Some(started) => started.map(announce),
+        None => start_elsewhere(|| any_worker(id), None, &spec, &mut finalizer, announce),
+    };
+    disarmed(finalizer, result)
 }
 
 /// Starts a timer of a connection, on its worker.
 pub fn start_for_conn(id: ConnId, spec: Spec, finalizer: Finalizer, announce: impl FnOnce(TimerId)) -> Result<()> {
-    let worker = registry::find_worker(id).filter(|worker| worker.slots.find(id).is_some());
-    match worker {
-        Some(worker) => start_on(&worker, Some(id), spec, finalizer, announce),
+    let mut finalizer = Some(finalizer);
+    // A connection that is still in the mailbox is not known here yet: its timer goes behind it.
+    let here = |roster: &mut Roster| roster.knows(id).then(|| roster.start_timer(Some(id), &spec, &mut finalizer));
+    let result = match roster::with(here).flatten() {
+        Some(started) => started.map(announce),
         None => {
-            finalizer.disarm();
-            Err(Status::Stale.into())
+            let worker = || registry::find_worker(id).filter(|worker| worker.slots.find(id).is_some());
+            let worker = || worker().ok_or_else(|| Status::Stale.into());
+            start_elsewhere(worker, Some(id), &spec, &mut finalizer, announce)
         }
-    }
+    };
+    disarmed(finalizer, result)
 }
 
-fn start_on(
-    worker: &Arc<WorkerShared>,
-    conn: Option<ConnId>,
-    spec: Spec,
-    finalizer: Finalizer,
-    announce: impl FnOnce(TimerId),
-) -> Result<()> {
-    let id = match worker.timer_ids.reserve() {
-        Ok(id) => TimerId(id),
-        Err(error) => {
-            finalizer.disarm();
-            return Err(error);
-        }
-    };
-    let mut timer = Some(Timer {
-        id,
-        deadline_ms: sys::deadline_ms(spec.after_ms),
-        every_ms: spec.every_ms,
-        call: spec.call,
-        function: spec.function,
-        user: super::mailbox::UserWord::new(spec.user),
-        finalizer,
-        conn,
-        key: None,
-        state: State::Waiting,
-        next: NOBODY,
-        previous: NOBODY,
-    });
-    // A connection that is still in the mailbox is not known here yet: its timer goes behind it.
-    let here = roster::with(|roster| {
-        let is_here = Arc::ptr_eq(&roster.me, worker) && conn.is_none_or(|conn| roster.knows(conn));
-        is_here.then(|| roster.insert_timer(&mut timer))
-    });
-    let result = match here.flatten() {
-        Some(inserted) => inserted.map(|()| announce(id)),
-        None => {
-            let command = Command::StartTimer(Box::new(timer.take().expect("it was not inserted")));
-            worker.mailbox.post_after(command, || announce(id)).map_err(|(error, command)| {
-                if let Command::StartTimer(back) = command {
-                    timer = Some(*back);
-                }
-                if error.status == Status::Stale { Status::Stopped.into() } else { error }
-            })
-        }
-    };
-    if result.is_err() {
-        worker.timer_ids.release(id.0);
-        if let Some(timer) = timer {
-            timer.finalizer.disarm();
-        }
+/// What was not taken stays the program's.
+fn disarmed(finalizer: Option<Finalizer>, result: Result<()>) -> Result<()> {
+    if let Some(finalizer) = finalizer {
+        finalizer.disarm();
     }
     result
+}
+
+fn any_worker(id: ServerId) -> Result<Arc<WorkerShared>> {
+    let server = super::find(id)?;
+    server.team.anyone().map(Arc::clone).ok_or_else(|| Status::Stopped.into())
+}
+
+fn start_elsewhere(
+    worker: impl FnOnce() -> Result<Arc<WorkerShared>>,
+    conn: Option<ConnId>,
+    spec: &Spec,
+    finalizer: &mut Option<Finalizer>,
+    announce: impl FnOnce(TimerId),
+) -> Result<()> {
+    let worker = worker()?;
+    let id = TimerId(worker.timer_ids.reserve()?);
+    let timer = Timer::new(id, conn, spec, finalizer.take().unwrap_or(Finalizer::NONE));
+    let posted = worker.mailbox.post_after(Command::StartTimer(Box::new(timer)), || announce(id));
+    posted.map_err(|(error, command)| {
+        if let Command::StartTimer(timer) = command {
+            *finalizer = Some(timer.finalizer);
+        }
+        worker.timer_ids.release(id.0);
+        if error.status == Status::Stale { Status::Stopped.into() } else { error }
+    })
+}
+
+impl Timer {
+    fn new(id: TimerId, conn: Option<ConnId>, spec: &Spec, finalizer: Finalizer) -> Self {
+        Self {
+            id,
+            deadline_ms: sys::deadline_ms(spec.after_ms),
+            every_ms: spec.every_ms,
+            call: spec.call,
+            function: spec.function,
+            user: super::mailbox::UserWord::new(spec.user),
+            finalizer,
+            conn,
+            key: None,
+            state: State::Waiting,
+            next: NOBODY,
+            previous: NOBODY,
+        }
+    }
 }
 
 /// Cancels a timer.
@@ -182,6 +182,17 @@ pub fn cancel(id: TimerId) -> Result<()> {
 }
 
 impl Roster {
+    /// Starts a timer on this worker; takes the finalizer when it does.
+    fn start_timer(&mut self, conn: Option<ConnId>, spec: &Spec, finalizer: &mut Option<Finalizer>) -> Result<TimerId> {
+        let id = TimerId(self.me.timer_ids.reserve()?);
+        let mut timer = Some(Timer::new(id, conn, spec, finalizer.take().unwrap_or(Finalizer::NONE)));
+        self.insert_timer(&mut timer).inspect_err(|_| {
+            *finalizer = timer.map(|timer| timer.finalizer);
+            self.me.timer_ids.release(id.0);
+        })?;
+        Ok(id)
+    }
+
     /// Takes a timer on; leaves it where it is if that fails.
     pub(super) fn insert_timer(&mut self, timer: &mut Option<Timer>) -> Result<()> {
         if self.is_over {
