@@ -37,16 +37,28 @@ impl Ids {
 
     /// Takes a place.
     pub(crate) fn reserve(&self) -> Result<ConnId> {
+        self.lock().take(self.worker)
+    }
+
+    /// Takes a place out of `stock`, or else as many as it has room for, so that a worker that takes many seldom locks.
+    #[inline]
+    pub(crate) fn reserve_from(&self, stock: &mut Vec<ConnId>) -> Result<ConnId> {
+        match stock.pop() {
+            Some(id) => Ok(id),
+            None => self.restock(stock),
+        }
+    }
+
+    #[cold]
+    fn restock(&self, stock: &mut Vec<ConnId>) -> Result<ConnId> {
         let mut places = self.lock();
-        let index = match places.free.pop() {
-            Some(index) => index,
-            None => places.take_fresh()?,
-        };
-        let generation = &mut places.generations[index as usize];
-        *generation += 1;
-        let generation = *generation;
-        places.generation_last = places.generation_last.max(generation);
-        Ok(ConnId::new(self.worker, index, generation))
+        let id = places.take(self.worker)?;
+        // The last one given back is the first to be used again, as it is still in the cache.
+        while stock.len() < stock.capacity() && !places.free.is_empty() {
+            stock.push(places.take(self.worker)?);
+        }
+        stock.reverse();
+        Ok(id)
     }
 
     /// Whether the handle has its place, now.
@@ -76,6 +88,18 @@ impl Ids {
 }
 
 impl Places {
+    fn take(&mut self, worker: u32) -> Result<ConnId> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.take_fresh()?,
+        };
+        let generation = &mut self.generations[index as usize];
+        *generation += 1;
+        let generation = *generation;
+        self.generation_last = self.generation_last.max(generation);
+        Ok(ConnId::new(worker, index, generation))
+    }
+
     fn take_fresh(&mut self) -> Result<u32> {
         let index = u32::try_from(self.generations.len()).unwrap_or(u32::MAX);
         if index >= INDEX_COUNT {
@@ -106,6 +130,19 @@ mod tests {
         assert_eq!((second.index(), second.generation()), (0, 5));
         assert!(ids.is(second) && !ids.is(first));
         assert_eq!(ids.generation_last(), 5);
+    }
+
+    #[test]
+    fn a_stock_holds_what_nobody_else_gets() {
+        let ids = Ids::new(0, 1);
+        let mut stock = Vec::with_capacity(4);
+        let given: Vec<ConnId> = (0..3).map(|_| ids.reserve_from(&mut stock).unwrap()).collect();
+        assert!(stock.is_empty(), "fresh places are not taken in advance");
+        given.iter().for_each(|id| assert!(ids.release(*id)));
+        let again: Vec<ConnId> = (0..3).map(|_| ids.reserve_from(&mut stock).unwrap()).collect();
+        let other = ids.reserve().unwrap();
+        assert!(again.iter().all(|id| id.index() < 3 && id.generation() == 3 && *id != other));
+        assert!(given.iter().all(|id| !ids.is(*id)));
     }
 
     #[test]

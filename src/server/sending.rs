@@ -97,7 +97,13 @@ impl Roster {
     /// Inlined, so that what a message is made of is known where the code is made: this is the hot path.
     #[inline(always)]
     pub(super) fn send(&mut self, id: ConnId, body: Body<'_>) -> Option<Result<()>> {
-        self.queue(id, body, true)
+        let sent = self.queue(id, body, true);
+        if let Some(Err(error)) = &sent
+            && matches!(error.status, Status::Again | Status::Overflow)
+        {
+            self.me.counters.messages_refused.add(1);
+        }
+        sent
     }
 
     /// `heeds_mailbox`: what is in the mailbox comes first. (Otherwise this is out of the mailbox itself, and what is still in
@@ -160,7 +166,6 @@ impl Roster {
     /// There is no room.
     #[cold]
     fn refuse(&mut self, id: ConnId, why: &'static str) -> Error {
-        self.me.counters.messages_refused.add(1);
         if why == QUEUE_FULL && self.server.limits.overflow == Overflow::Close {
             self.abort(id, Status::Overflow);
             return Error::new(Status::Overflow, why);
@@ -176,19 +181,15 @@ impl Roster {
         payload: &Arc<Payload>,
         heeds_mailbox: bool,
     ) -> Option<Result<()>> {
-        let refused = self.me.counters.messages_refused.get();
         let framing = self.conn(id).map_or(FRAMING_OWN, |conn| conn.framing);
-        let sent = if framing == FRAMING_OWN {
-            self.queue(id, Body::Share(Share::new(payload, true)), heeds_mailbox)
-        } else if self.server.framings.get(framing).is_raw() {
-            self.queue(id, Body::Share(Share::new(payload, false)), heeds_mailbox)
-        } else {
-            // Another frame than that of the payload has to be copied around the message.
-            self.queue(id, Body::Parts(&[payload.message()]), heeds_mailbox)
-        };
-        // A refused share is counted apart.
-        self.me.counters.messages_refused.subtract(self.me.counters.messages_refused.get() - refused);
-        sent
+        if framing == FRAMING_OWN {
+            return self.queue(id, Body::Share(Share::new(payload, true)), heeds_mailbox);
+        }
+        if self.server.framings.get(framing).is_raw() {
+            return self.queue(id, Body::Share(Share::new(payload, false)), heeds_mailbox);
+        }
+        // Another frame than that of the payload has to be copied around the message.
+        self.queue(id, Body::Parts(&[payload.message()]), heeds_mailbox)
     }
 
     /// Queues what another thread has counted already, in the slot and in the budget.

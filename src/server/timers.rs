@@ -14,6 +14,9 @@ use crate::status::{Error, Result, Status};
 use crate::sys::{self, Finalizer, HostCall, HostUser};
 use crate::timer::TimerKey;
 
+/// Handles that a worker takes at a time.
+const STOCK: usize = 32;
+
 /// Names a timer in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerId(ConnId);
@@ -78,13 +81,15 @@ enum State {
 pub(crate) struct Timers {
     /// A million of them do not move when there is one more.
     places: Chunks<Option<Timer>>,
+    /// Handles taken and not yet given out.
+    stock: Vec<ConnId>,
     /// At the end of the server: places from here on are empty.
     emptied: u32,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { places: Chunks::new(), emptied: u32::MAX }
+        Self { places: Chunks::new(), stock: Vec::with_capacity(STOCK), emptied: u32::MAX }
     }
 }
 
@@ -184,7 +189,7 @@ pub fn cancel(id: TimerId) -> Result<()> {
 impl Roster {
     /// Starts a timer on this worker; takes the finalizer when it does.
     fn start_timer(&mut self, conn: Option<ConnId>, spec: &Spec, finalizer: &mut Option<Finalizer>) -> Result<TimerId> {
-        let id = TimerId(self.me.timer_ids.reserve()?);
+        let id = TimerId(self.me.timer_ids.reserve_from(&mut self.timers.stock)?);
         let mut timer = Some(Timer::new(id, conn, spec, finalizer.take().unwrap_or(Finalizer::NONE)));
         self.insert_timer(&mut timer).inspect_err(|_| {
             *finalizer = timer.map(|timer| timer.finalizer);
@@ -211,8 +216,10 @@ impl Roster {
             None => NOBODY,
         };
         let key = self.wheel.start(deadline_ms, Due::Timer(id.0.index()))?;
-        let Some(given) = timer.take() else { return Ok(()) };
-        *self.timers.places.grow_to(id.0.index())? = Some(Timer { deadline_ms, key: Some(key), next, ..given });
+        if let (Some(given), Some(place)) = (timer.as_mut(), self.timers.places.get_mut(id.0.index())) {
+            (given.deadline_ms, given.key, given.next) = (deadline_ms, Some(key), next);
+            *place = timer.take();
+        }
         if let Some(conn) = conn {
             if let Some(next) = self.timer(next) {
                 next.previous = id.0.index();

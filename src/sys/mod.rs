@@ -176,7 +176,8 @@ pub const NANOSECONDS: u64 = 1_000_000;
 /// process id tells, at the price of a system call.
 #[inline]
 pub fn forked() -> bool {
-    let page = PAGE.load(Ordering::Relaxed);
+    // Acquire: whoever sees the page sees what `Owner::new` wrote there.
+    let page = PAGE.load(Ordering::Acquire);
     if page.is_null() {
         return ask_owner();
     }
@@ -191,7 +192,7 @@ static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 fn ask_owner() -> bool {
     match OWNER.get_or_init(Owner::new) {
         Owner::Page(page) => {
-            PAGE.store(std::ptr::from_ref(*page).cast_mut(), Ordering::Relaxed);
+            PAGE.store(std::ptr::from_ref(*page).cast_mut(), Ordering::Release);
             page.load(Ordering::Relaxed) == 0
         }
         Owner::Process(id) => *id != std::process::id(),
