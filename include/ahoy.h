@@ -272,7 +272,10 @@ ahoy_status ahoy_greet_fd(int fd, const char *greeting, void *buffer, size_t cap
  *     ?framing=delimiter&delimiter=%0D%0A%0D%0A               (percent-encoded)
  * ============================================================================================== */
 
-/** As `framing`: what goes without saying. For `ahoy_connect` that is the server's framing, otherwise none. */
+/**
+ * As `framing`: what goes without saying. For `ahoy_connect` that is the server's framing, otherwise
+ * none.
+ */
 #define AHOY_FRAMING_DEFAULT 0
 
 /**
@@ -342,27 +345,32 @@ typedef struct ahoy_framing_options {
 #define AHOY_DRAIN_DEFAULT -1
 
 /**
- * As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish passes the
- * connection by (and is counted).
+ * As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish
+ * passes the connection by (and is counted).
  */
 #define AHOY_OVERFLOW_REFUSE 0
 
-/** As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by `ahoy_conn_abort`. */
+/**
+ * As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by
+ * `ahoy_conn_abort`.
+ */
 #define AHOY_OVERFLOW_CLOSE 1
 
 /** As a deadline in milliseconds: none. */
 #define AHOY_MS_NEVER UINT32_MAX
 
 /**
- * A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected. Runs on the connection's worker, before every other
- * callback of `conn`. Any call is legal, also closing `conn`.
+ * A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected.
+ * Runs on the connection's worker, before every other callback of `conn`. Any call is legal, also
+ * closing `conn`.
  */
 typedef void (*ahoy_open_fn)(ahoy_conn conn, void *user);
 
 /**
- * A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message is
- * what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what the peer sent. Runs on the
- * connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no further message comes.
+ * A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message
+ * is what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what
+ * the peer sent. Runs on the connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no
+ * further message comes.
  */
 typedef void (*ahoy_message_fn)(ahoy_conn conn, const void *data, size_t len, void *user);
 
@@ -454,8 +462,9 @@ typedef struct ahoy_server_options {
     /** Passed to every callback, unless `ahoy_conn_set_user` gave the connection its own. */
     void *user;
     /**
-     * Connections at once, over all workers. More are accepted, closed and counted. The peers of datagram sockets are among
-     * them: where strangers can send datagrams, give those a server of their own. 0: 10,000.
+     * Connections at once, over all workers. More are accepted, closed and counted. The peers of
+     * datagram sockets are among them: where strangers can send datagrams, give those a server of
+     * their own. 0: 10,000.
      */
     uint32_t connections_max;
     /**
@@ -489,7 +498,10 @@ typedef struct ahoy_server_options {
     uint32_t drain_ms;
     /** Not 0: set SO_REUSEPORT, so that several processes of one user can share a port. */
     int32_t reuse_port;
-    /** AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise. 0: RAW. */
+    /**
+     * AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise.
+     * 0: RAW.
+     */
     int32_t framing;
     /**
      * The server stops. NULL: connections are closed when what was queued is out. Since 0.2, as all that
@@ -499,8 +511,8 @@ typedef struct ahoy_server_options {
     /** The particulars of `framing`; NULL: none. */
     const ahoy_framing_options *framing_options;
     /**
-     * Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not counted while
-     * the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
+     * Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not
+     * counted while the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
      */
     uint32_t message_ms;
     /**
@@ -509,8 +521,8 @@ typedef struct ahoy_server_options {
      */
     uint32_t write_ms;
     /**
-     * Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0, or as much as
-     * `queue_bytes_max`: only from a refusal on.
+     * Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0,
+     * or as much as `queue_bytes_max`: only from a refusal on.
      */
     uint32_t queue_high_bytes;
     /** Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`. */
@@ -518,8 +530,9 @@ typedef struct ahoy_server_options {
     /** AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE. */
     int32_t overflow;
     /**
-     * `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most 65,507 bytes when it
-     * is sent, and 64 KiB when it is received, whatever `message_bytes_max` says.)
+     * `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most
+     * 65,507 bytes when it is sent, and 64 KiB when it is received, whatever `message_bytes_max`
+     * says.)
      */
     uint32_t datagram_idle_ms;
 } ahoy_server_options;
@@ -534,7 +547,10 @@ typedef struct ahoy_stats {
     uint64_t connections;
     /** Connections open now on the worker that has most of them. */
     uint64_t connections_worker_max;
-    /** Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by `ahoy_connect`. */
+    /**
+     * Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by
+     * `ahoy_connect`.
+     */
     uint64_t opened;
     /** Connections closed so far: on_close has returned. */
     uint64_t closed;
@@ -603,18 +619,18 @@ typedef struct ahoy_stats {
  * A socket file that a dead process left behind is replaced; one where somebody still listens is not
  * (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
  *
- * "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs to the
- * server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that FileDescriptorName),
- * on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks for that (NOTIFY_SOCKET).
- * AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
+ * "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs
+ * to the server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that
+ * FileDescriptorName), on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks
+ * for that (NOTIFY_SOCKET). AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
  */
 ahoy_status ahoy_server_start(const ahoy_server_options *options, ahoy_server *server);
 
 /**
- * Stops a server: it accepts no more, what is queued for each connection is sent, and each connection is
- * closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called instead, and
- * the program closes each connection when it is done with it. What is left after `drain_ms` is cut off, and
- * counted (see `ahoy_stats`).
+ * Stops a server: it accepts no more, what is queued for each connection is sent, and each connection
+ * is closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called
+ * instead, and the program closes each connection when it is done with it. What is left after
+ * `drain_ms` is cut off, and counted (see `ahoy_stats`).
  *
  * @param drain_ms  milliseconds; 0: cut at once what the system does not take; AHOY_DRAIN_DEFAULT: the
  *                  server's `drain_ms`. A later stop can shorten the time, never lengthen it.
@@ -748,8 +764,9 @@ ahoy_status ahoy_send(ahoy_conn conn, const void *data, size_t len);
 ahoy_status ahoy_send_parts(ahoy_conn conn, const ahoy_part *parts, size_t count);
 
 /**
- * Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
- * once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
+ * Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is
+ * called, exactly once, with `user`, when they are sent or can no longer be. For memory from
+ * malloc(3):
  *
  *     ahoy_send_owned(conn, data, len, free, data);
  *
@@ -792,8 +809,9 @@ ahoy_status ahoy_conn_close(ahoy_conn conn);
 ahoy_status ahoy_conn_abort(ahoy_conn conn);
 
 /**
- * Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still come, until
- * the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
+ * Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still
+ * come, until the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program
+ * closes.
  *
  * @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
  *         AHOY_ERR_MEMORY. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
@@ -803,9 +821,10 @@ ahoy_status ahoy_conn_abort(ahoy_conn conn);
 ahoy_status ahoy_conn_end(ahoy_conn conn);
 
 /**
- * Bytes queued for a connection and not yet handed to the system, as the limits count them: frames included, and 64
- * more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another thread it is a moment old. If
- * it is `queue_high_bytes` or more, on_writable follows when it has fallen. Since 0.2.
+ * Bytes queued for a connection and not yet handed to the system, as the limits count them: frames
+ * included, and 64 more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another
+ * thread it is a moment old. If it is `queue_high_bytes` or more, on_writable follows when it has
+ * fallen. Since 0.2.
  */
 size_t ahoy_conn_queued(ahoy_conn conn);
 
@@ -830,7 +849,8 @@ ahoy_status ahoy_conn_pause(ahoy_conn conn);
 ahoy_status ahoy_conn_resume(ahoy_conn conn);
 
 /**
- * Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353"; "unix:" or "unixgram:", without a path, for one on a Unix socket.
+ * Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353";
+ * "unix:" or "unixgram:", without a path, for one on a Unix socket.
  *
  * @param text      receives the URL and a zero byte.
  * @param capacity  size of `text` in bytes; 64 suffice.
@@ -905,8 +925,8 @@ ahoy_status ahoy_conn_timer_start(ahoy_conn conn, uint32_t after_ms, uint32_t ev
                                   ahoy_timer *timer);
 
 /**
- * Cancels a timer. Called on its worker, in a callback, it will not run again. From another thread it may still
- * run once; its `on_free` says when it is over.
+ * Cancels a timer. Called on its worker, in a callback, it will not run again. From another thread it
+ * may still run once; its `on_free` says when it is over.
  *
  * @return AHOY_OK. AHOY_ERR_STALE: it is over already. AHOY_ERR_AGAIN: the worker's mailbox is full.
  *
@@ -1008,7 +1028,10 @@ typedef struct ahoy_connect_options {
     size_t size;
     /** The connection's user data, from its first callback on. NULL: the server's `user`. */
     void *user;
-    /** Called exactly once with `user`: after on_close, or when other user data takes its place; not when `ahoy_connect` fails. NULL: nothing to free. */
+    /**
+     * Called exactly once with `user`: after on_close, or when other user data takes its place; not
+     * when `ahoy_connect` fails. NULL: nothing to free.
+     */
     ahoy_free_fn on_free;
     /**
      * With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
@@ -1072,11 +1095,12 @@ typedef struct ahoy_request_options {
  *         AHOY_ERR_INVALID also: the URLs differ in their framing, or streams and datagrams are mixed.
  *         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_MEMORY.
  *
- * Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve. AHOY_ERR_REFUSED:
- * nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`. AHOY_ERR_NOT_FOUND,
- * AHOY_ERR_PERMISSION: what the system says of a Unix path. AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran
- * out. AHOY_ERR_AGAIN: too many names wait to be resolved.
- * With several URLs it is the last one's. on_close comes without an on_open then. Since 0.2.
+ * Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve.
+ * AHOY_ERR_REFUSED: nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer
+ * within `connect_ms`. AHOY_ERR_NOT_FOUND, AHOY_ERR_PERMISSION: what the system says of a Unix path.
+ * AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran out. AHOY_ERR_AGAIN: too many names
+ * wait to be resolved. With several URLs it is the last one's. on_close comes without an on_open then.
+ * Since 0.2.
  */
 ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connect_options *options,
                          ahoy_conn *conn);

@@ -32,7 +32,8 @@ pub struct ahoy_connect_options {
     pub size: usize,
     /// The connection's user data, from its first callback on. NULL: the server's `user`.
     pub user: *mut c_void,
-    /// Called exactly once with `user`: after on_close, or when other user data takes its place; not when `ahoy_connect` fails. NULL: nothing to free.
+    /// Called exactly once with `user`: after on_close, or when other user data takes its place; not
+    /// when `ahoy_connect` fails. NULL: nothing to free.
     pub on_free: ahoy_free_fn,
     /// With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
     /// It is not the last callback: that is on_close. May be NULL.
@@ -68,11 +69,12 @@ pub struct ahoy_connect_options {
 ///         AHOY_ERR_INVALID also: the URLs differ in their framing, or streams and datagrams are mixed.
 ///         AHOY_ERR_AGAIN: `connections_max` is reached. AHOY_ERR_MEMORY.
 ///
-/// Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve. AHOY_ERR_REFUSED:
-/// nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer within `connect_ms`. AHOY_ERR_NOT_FOUND,
-/// AHOY_ERR_PERMISSION: what the system says of a Unix path. AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran
-/// out. AHOY_ERR_AGAIN: too many names wait to be resolved.
-/// With several URLs it is the last one's. on_close comes without an on_open then. Since 0.2.
+/// Reasons of on_close when it could not be opened: AHOY_ERR_NAME: the name does not resolve.
+/// AHOY_ERR_REFUSED: nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer
+/// within `connect_ms`. AHOY_ERR_NOT_FOUND, AHOY_ERR_PERMISSION: what the system says of a Unix path.
+/// AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran out. AHOY_ERR_AGAIN: too many names
+/// wait to be resolved. With several URLs it is the last one's. on_close comes without an on_open then.
+/// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_connect(
     server: ahoy_server,

@@ -76,8 +76,9 @@ unsafe fn slice_of_parts<'a>(parts: *const ahoy_part, count: usize) -> Result<Ve
     Ok(slices)
 }
 
-/// Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is called, exactly
-/// once, with `user`, when they are sent or can no longer be. For memory from malloc(3):
+/// Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is
+/// called, exactly once, with `user`, when they are sent or can no longer be. For memory from
+/// malloc(3):
 ///
 ///     ahoy_send_owned(conn, data, len, free, data);
 ///
@@ -133,8 +134,9 @@ pub extern "C" fn ahoy_conn_abort(conn: ahoy_conn) -> Status {
     guard(|| commands::abort(id(conn)))
 }
 
-/// Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still come, until
-/// the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program closes.
+/// Ends our side (a half-close): what is queued is sent, then the peer sees the end. Messages still
+/// come, until the peer ends its side as well (then the connection closes: AHOY_ERR_EOF) or the program
+/// closes.
 ///
 /// @return AHOY_OK, also when it has ended already. AHOY_ERR_CLOSED: it is closing. AHOY_ERR_STALE.
 ///         AHOY_ERR_MEMORY. AHOY_ERR_UNSUPPORTED: it is a datagram connection.
@@ -145,9 +147,10 @@ pub extern "C" fn ahoy_conn_end(conn: ahoy_conn) -> Status {
     guard(|| commands::end(id(conn)))
 }
 
-/// Bytes queued for a connection and not yet handed to the system, as the limits count them: frames included, and 64
-/// more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another thread it is a moment old. If
-/// it is `queue_high_bytes` or more, on_writable follows when it has fallen. Since 0.2.
+/// Bytes queued for a connection and not yet handed to the system, as the limits count them: frames
+/// included, and 64 more for each `ahoy_send_owned` and publish; 0 for a stale handle. From another
+/// thread it is a moment old. If it is `queue_high_bytes` or more, on_writable follows when it has
+/// fallen. Since 0.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn ahoy_conn_queued(conn: ahoy_conn) -> usize {
     guard_or(0, || commands::queued(id(conn)))
@@ -175,7 +178,8 @@ pub extern "C" fn ahoy_conn_resume(conn: ahoy_conn) -> Status {
     guard(|| commands::pause(id(conn), false))
 }
 
-/// Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353"; "unix:" or "unixgram:", without a path, for one on a Unix socket.
+/// Writes the peer's address as a URL, such as "tcp://192.0.2.7:50312" or "udp://192.0.2.7:5353";
+/// "unix:" or "unixgram:", without a path, for one on a Unix socket.
 ///
 /// @param text      receives the URL and a zero byte.
 /// @param capacity  size of `text` in bytes; 64 suffice.

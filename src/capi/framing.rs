@@ -18,7 +18,8 @@ use super::pointer::{Sized, bytes, read_sized};
 use crate::framing::{Framing, Order};
 use crate::status::{Error, Result, Status};
 
-/// As `framing`: what goes without saying. For `ahoy_connect` that is the server's framing, otherwise none.
+/// As `framing`: what goes without saying. For `ahoy_connect` that is the server's framing, otherwise
+/// none.
 pub const AHOY_FRAMING_DEFAULT: i32 = 0;
 /// As `framing`: none. A message is what one read gave: TCP may split and join what the peer sent. Sends go
 /// out as they are.

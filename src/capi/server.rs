@@ -28,22 +28,25 @@ pub const AHOY_GREET_ON_OPEN: i32 = 1;
 /// As `drain_ms` of `ahoy_server_stop`: as long as the server's options say.
 pub const AHOY_DRAIN_DEFAULT: i32 = -1;
 
-/// As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish passes the
-/// connection by (and is counted).
+/// As `overflow`: a message that finds a queue full is refused: sends answer AHOY_ERR_AGAIN, a publish
+/// passes the connection by (and is counted).
 pub const AHOY_OVERFLOW_REFUSE: i32 = 0;
-/// As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by `ahoy_conn_abort`.
+/// As `overflow`: the connection whose queue is full is closed (AHOY_ERR_OVERFLOW), as by
+/// `ahoy_conn_abort`.
 pub const AHOY_OVERFLOW_CLOSE: i32 = 1;
 
 /// As a deadline in milliseconds: none.
 pub const AHOY_MS_NEVER: u32 = u32::MAX;
 
-/// A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected. Runs on the connection's worker, before every other
-/// callback of `conn`. Any call is legal, also closing `conn`.
+/// A connection is open: somebody connected, a connection was adopted, or `ahoy_connect` has connected.
+/// Runs on the connection's worker, before every other callback of `conn`. Any call is legal, also
+/// closing `conn`.
 pub type ahoy_open_fn = Option<unsafe extern "C" fn(conn: ahoy_conn, user: *mut c_void)>;
 
-/// A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message is
-/// what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what the peer sent. Runs on the
-/// connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no further message comes.
+/// A message arrived: `len` bytes at `data`, which live until this returns. Without framing a message
+/// is what one read gave, and never 0 bytes (but for an empty datagram): TCP may split and join what
+/// the peer sent. Runs on the connection's worker. Any call is legal; after `ahoy_conn_close(conn)` no
+/// further message comes.
 pub type ahoy_message_fn =
     Option<unsafe extern "C" fn(conn: ahoy_conn, data: *const c_void, len: usize, user: *mut c_void)>;
 
@@ -120,8 +123,9 @@ pub struct ahoy_server_options {
     /// Passed to every callback, unless `ahoy_conn_set_user` gave the connection its own.
     pub user: *mut c_void,
 
-    /// Connections at once, over all workers. More are accepted, closed and counted. The peers of datagram sockets are among
-    /// them: where strangers can send datagrams, give those a server of their own. 0: 10,000.
+    /// Connections at once, over all workers. More are accepted, closed and counted. The peers of
+    /// datagram sockets are among them: where strangers can send datagrams, give those a server of
+    /// their own. 0: 10,000.
     pub connections_max: u32,
     /// Longest message in bytes, received (with framing a longer one closes the connection, as soon as it
     /// shows; without, longer reads come in parts) or sent (AHOY_ERR_TOO_LONG). 0: 1 MiB.
@@ -144,7 +148,8 @@ pub struct ahoy_server_options {
     pub drain_ms: u32,
     /// Not 0: set SO_REUSEPORT, so that several processes of one user can share a port.
     pub reuse_port: i32,
-    /// AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise. 0: RAW.
+    /// AHOY_FRAMING_RAW, _LINES, _LENGTH or _DELIMITER; of listeners whose URL does not say otherwise.
+    /// 0: RAW.
     pub framing: i32,
 
     /// The server stops. NULL: connections are closed when what was queued is out. Since 0.2, as all that
@@ -152,21 +157,22 @@ pub struct ahoy_server_options {
     pub on_drain: ahoy_drain_fn,
     /// The particulars of `framing`; NULL: none.
     pub framing_options: *const ahoy_framing_options,
-    /// Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not counted while
-    /// the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
+    /// Milliseconds within which a message that has begun must be complete (AHOY_ERR_TIMEOUT); not
+    /// counted while the connection is paused. 0: 30,000. AHOY_MS_NEVER: none.
     pub message_ms: u32,
     /// Milliseconds that a peer may take nothing of what is queued for it (AHOY_ERR_TIMEOUT). 0: 60,000.
     /// AHOY_MS_NEVER: none.
     pub write_ms: u32,
-    /// Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0, or as much as
-    /// `queue_bytes_max`: only from a refusal on.
+    /// Bytes queued for one connection from which on_writable is owed, though sends are still taken. 0,
+    /// or as much as `queue_bytes_max`: only from a refusal on.
     pub queue_high_bytes: u32,
     /// Bytes queued at which on_writable comes. 0: half of `queue_high_bytes`.
     pub queue_low_bytes: u32,
     /// AHOY_OVERFLOW_REFUSE or AHOY_OVERFLOW_CLOSE.
     pub overflow: i32,
-    /// `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most 65,507 bytes when it
-    /// is sent, and 64 KiB when it is received, whatever `message_bytes_max` says.)
+    /// `idle_ms` of datagram connections, which end in no other way. 0: 60,000. (A datagram has at most
+    /// 65,507 bytes when it is sent, and 64 KiB when it is received, whatever `message_bytes_max`
+    /// says.)
     pub datagram_idle_ms: u32,
 }
 
@@ -183,10 +189,10 @@ pub struct ahoy_server_options {
 /// A socket file that a dead process left behind is replaced; one where somebody still listens is not
 /// (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
 ///
-/// "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs to the
-/// server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that FileDescriptorName),
-/// on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks for that (NOTIFY_SOCKET).
-/// AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
+/// "fd:N" takes over a socket that listens already, or a bound datagram socket: on success it belongs
+/// to the server. "systemd:" listens on what systemd passes (LISTEN_FDS; "systemd:NAME": those of that
+/// FileDescriptorName), on copies, and then tells it READY=1 and, at the stop, STOPPING=1, if it asks
+/// for that (NOTIFY_SOCKET). AHOY_ERR_NOT_FOUND: systemd passed no such socket. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_server_start(options: *const ahoy_server_options, server: *mut ahoy_server) -> Status {
     guard(|| {
@@ -201,10 +207,10 @@ pub unsafe extern "C" fn ahoy_server_start(options: *const ahoy_server_options, 
     })
 }
 
-/// Stops a server: it accepts no more, what is queued for each connection is sent, and each connection is
-/// closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called instead, and
-/// the program closes each connection when it is done with it. What is left after `drain_ms` is cut off, and
-/// counted (see `ahoy_stats`).
+/// Stops a server: it accepts no more, what is queued for each connection is sent, and each connection
+/// is closed as soon as its queue is empty (on_close: AHOY_ERR_STOPPED). With an on_drain it is called
+/// instead, and the program closes each connection when it is done with it. What is left after
+/// `drain_ms` is cut off, and counted (see `ahoy_stats`).
 ///
 /// @param drain_ms  milliseconds; 0: cut at once what the system does not take; AHOY_DRAIN_DEFAULT: the
 ///                  server's `drain_ms`. A later stop can shorten the time, never lengthen it.
@@ -312,7 +318,8 @@ pub struct ahoy_stats {
     pub connections: u64,
     /// Connections open now on the worker that has most of them.
     pub connections_worker_max: u64,
-    /// Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by `ahoy_connect`.
+    /// Connections opened so far: accepted, adopted, met as peers of a datagram socket, or begun by
+    /// `ahoy_connect`.
     pub opened: u64,
     /// Connections closed so far: on_close has returned.
     pub closed: u64,

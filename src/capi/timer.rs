@@ -78,8 +78,8 @@ pub unsafe extern "C" fn ahoy_conn_timer_start(
     })
 }
 
-/// Cancels a timer. Called on its worker, in a callback, it will not run again. From another thread it may still
-/// run once; its `on_free` says when it is over.
+/// Cancels a timer. Called on its worker, in a callback, it will not run again. From another thread it
+/// may still run once; its `on_free` says when it is over.
 ///
 /// @return AHOY_OK. AHOY_ERR_STALE: it is over already. AHOY_ERR_AGAIN: the worker's mailbox is full.
 ///

@@ -55,8 +55,8 @@ static void check_overflowed(ahoy_server server, int fd, bool tcp) {
     CHECK_EQ(latch_count(&seen.writable), 0);
     WAIT_UNTIL(stats_of(server).closed == 1);
     ahoy_stats stats = stats_of(server);
-    CHECK(stats.bytes_cut > 0);
-    CHECK_EQ(stats.connections_cut, 1);
+    /* What another thread has queued may all be out by the time that the worker hears of the overflow. */
+    CHECK_EQ(stats.connections_cut, stats.bytes_cut > 0);
     CHECK_EQ(stats.messages_refused, 1);
     CHECK_EQ(stats.bytes_queued, 0);
     ssize_t end = recv_until_eof(fd, got, sizeof got);
