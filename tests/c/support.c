@@ -256,10 +256,9 @@ holdings holdings_now(void) {
 }
 
 void check_holdings(const char *file, int line, holdings before) {
-    /* A joined thread leaves /proc a moment after the join. */
+    /* A joined thread leaves /proc a moment after the join; so one that had ended may be among those before. */
     wait_begin(file, line, "threads to leave");
     while (threads_running() > before.threads) wait_moment();
     wait_end();
-    check_equal(file, line, "threads", "before", threads_running(), before.threads);
     check_equal(file, line, "open descriptors", "before", descriptors_open(), before.descriptors);
 }
