@@ -4,7 +4,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use super::guard::{guard, guard_here, guard_or};
+use super::guard::{guard, guard_here, guard_or, guard_short};
 use super::handle::{ahoy_conn, ahoy_server};
 use super::pointer::{array, bytes, out_text};
 use super::server::ahoy_free_fn;
@@ -30,6 +30,17 @@ use crate::sys::{Finalizer, LentBytes};
 /// Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_send(conn: ahoy_conn, data: *const c_void, len: usize) -> Status {
+    // SAFETY: the caller passes `len` readable bytes.
+    let again = || unsafe { bytes(data, len) }.is_ok_and(|data| commands::send_again(id(conn), data));
+    // SAFETY: as above.
+    guard_short(again, || unsafe { send(conn, data, len) })
+}
+
+/// [`ahoy_send`], whatever there is. Apart, so that the short way is short.
+///
+/// SAFETY: as there.
+#[inline(never)]
+unsafe fn send(conn: ahoy_conn, data: *const c_void, len: usize) -> Status {
     // SAFETY: the caller passes `len` readable bytes.
     let data = || unsafe { bytes(data, len) };
     let here = || match data() {

@@ -45,6 +45,15 @@ pub(super) fn guard_here(here: impl FnOnce() -> Option<Result<()>>, elsewhere: i
     }
 }
 
+/// As [`guard`], for what can be done by a short way most of the time: `shortly` says whether it was.
+#[inline(always)]
+pub(super) fn guard_short(shortly: impl FnOnce() -> bool, otherwise: impl FnOnce() -> Status) -> Status {
+    if !sys::forked() && catch_unwind(AssertUnwindSafe(shortly)).unwrap_or(false) {
+        return Status::Ok;
+    }
+    otherwise()
+}
+
 /// Runs the body of an export that returns something else; `otherwise` where it has nothing to return.
 pub(super) fn guard_or<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>) -> T {
     if sys::forked() {

@@ -179,12 +179,31 @@ impl Outbox {
     #[inline(always)]
     pub(crate) fn push(&mut self, frame: &Frame<'_>, parts: &[&[u8]], length: usize) -> Result<(), TryReserveError> {
         let length = length + frame.overhead();
-        if self.tail.capacity() - self.tail.len() < length {
+        if !self.has_room(length) {
             self.make_room(length)?;
         }
         fill(&mut self.tail, frame, parts);
         self.bytes += length;
         Ok(())
+    }
+
+    /// Whether a copy of so many bytes needs no memory.
+    #[inline(always)]
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        self.tail.capacity() - self.tail.len() >= length
+    }
+
+    /// Copies a message to the end, where there is room for it; behind its length in four bytes, or behind nothing.
+    #[inline(always)]
+    pub(crate) fn push_into_room(&mut self, message: &[u8], has_length: bool) {
+        debug_assert!(self.has_room(message.len() + 4 * usize::from(has_length)));
+        if has_length {
+            #[allow(clippy::cast_possible_truncation)] // no message is longer than that
+            self.tail.extend_from_slice(&(message.len() as u32).to_be_bytes());
+            self.bytes += 4;
+        }
+        self.tail.extend_from_slice(message);
+        self.bytes += message.len();
     }
 
     /// Copies bytes that are in their frame already.
@@ -195,8 +214,7 @@ impl Outbox {
 
     /// Takes over bytes that are in their frame already; small ones go where there is room.
     pub(crate) fn push_owned(&mut self, bytes: Vec<u8>) -> Result<(), TryReserveError> {
-        let has_room = self.tail.capacity() - self.tail.len() >= bytes.len();
-        if has_room || bytes.len() < BUFFER_BYTES_TIGHT {
+        if self.has_room(bytes.len()) || bytes.len() < BUFFER_BYTES_TIGHT {
             return self.push_bytes(&bytes);
         }
         self.segments.try_reserve(2)?;

@@ -25,6 +25,13 @@ pub fn send_here(id: ConnId, message: &[u8]) -> Option<Result<()>> {
     roster::with(|roster| roster.send(id, Body::Parts(&[message]))).flatten()
 }
 
+/// Sends a copy of one more message to the connection that this thread has just sent to. False: there is more to it
+/// than that, and nothing was done.
+#[inline]
+pub fn send_again(id: ConnId, message: &[u8]) -> bool {
+    roster::in_streak(|roster| roster.send_again(id, message)) == Some(true)
+}
+
 /// Sends a copy of a message.
 pub fn send(id: ConnId, message: &[u8]) -> Result<()> {
     send_here(id, message).unwrap_or_else(|| post_parts(id, &[message]))

@@ -7,6 +7,7 @@
 //! - [`commands`]: what a program asks of a connection, from any thread; `mailbox`: how it gets there.
 //! - `shared`: what workers share; `registry`: where handles find what they name.
 
+mod closing;
 pub mod commands;
 pub mod connect;
 mod connecting;
@@ -23,6 +24,7 @@ mod roster;
 mod sending;
 mod shared;
 mod start;
+mod streak;
 pub mod timers;
 pub mod topics;
 mod worker;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::mailbox::Tally;
 use super::roster::{Conn, Due, Roster};
 use super::shared::FRAMING_OWN;
+use super::streak::Streak;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::{Cost, Outbox};
 use crate::conn::payload::{Payload, Share};
@@ -110,7 +111,7 @@ impl Roster {
     /// there comes later.)
     #[inline(always)]
     fn queue(&mut self, id: ConnId, body: Body<'_>, heeds_mailbox: bool) -> Option<Result<()>> {
-        let Self { conns, server, slots, lease, me, spares, large_spares, dirty, .. } = self;
+        let Self { conns, server, slots, lease, me, spares, large_spares, dirty, streak, .. } = self;
         let is_here = id.worker() == me.number;
         let known = |conn: &&mut Conn| is_here && conn.generation == id.generation() && conn.phase != Phase::Vacant;
         let conn = conns.get_mut(id.index()).filter(known)?;
@@ -123,8 +124,9 @@ impl Roster {
             return Some(Err(Status::Closed.into()));
         }
         let length = body.length();
+        let framing = server.framings.get(conn.framing);
         let frame = match &body {
-            Body::Parts(_) | Body::Lent(_) => match server.framings.get(conn.framing).frame(length) {
+            Body::Parts(_) | Body::Lent(_) => match framing.frame(length) {
                 Ok(frame) => frame,
                 Err(error) => return Some(Err(error)),
             },
@@ -155,6 +157,9 @@ impl Roster {
         if let Err(error) = body.push(outbox, &frame) {
             lease.give(&server.budget, cost.total as u64);
             return Some(Err(error));
+        }
+        if before > 0 {
+            *streak = Streak::begin(id, framing, &server.limits);
         }
         slot.set_queued(queued);
         me.counters.bytes_queued.add((outbox.bytes() - before) as u64);
