@@ -586,7 +586,10 @@ typedef struct ahoy_stats {
     uint64_t messages_refused;
     /** Messages published. */
     uint64_t published;
-    /** Publishes that passed a connection by because its queue was full (for each connection). */
+    /**
+     * Publishes that passed a connection by (for each connection): its queue was full, its frame cannot hold so
+     * much, or there was no memory.
+     */
     uint64_t published_dropped;
     /**
      * Datagrams dropped: of a paused connection, of a new peer over `connections_max`, longer than
@@ -975,9 +978,10 @@ ahoy_status ahoy_conn_leave(ahoy_conn conn, const char *topic);
 /**
  * Sends `len` bytes to everybody in a topic: connections and subscribers. Does not wait for them.
  *
- * @return AHOY_OK: on its way, also when nobody is in the topic. AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL.
- *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than
- *         `message_bytes_max`. AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached. AHOY_ERR_MEMORY.
+ * @return AHOY_OK: on its way, also when nobody is in the topic. On an error nobody gets it: AHOY_ERR_STALE,
+ *         AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_MEMORY. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see
+ *         `ahoy_conn_join`), or the data is longer than `message_bytes_max`. AHOY_ERR_AGAIN:
+ *         `queue_total_bytes_max` is reached.
  *
  * Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
  * Since 0.2.

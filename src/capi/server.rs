@@ -352,7 +352,8 @@ pub struct ahoy_stats {
     pub messages_refused: u64,
     /// Messages published.
     pub published: u64,
-    /// Publishes that passed a connection by because its queue was full (for each connection).
+    /// Publishes that passed a connection by (for each connection): its queue was full, its frame cannot hold so
+    /// much, or there was no memory.
     pub published_dropped: u64,
     /// Datagrams dropped: of a paused connection, of a new peer over `connections_max`, longer than
     /// `message_bytes_max`, or refused by the system when sent.

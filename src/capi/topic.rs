@@ -53,9 +53,10 @@ pub unsafe extern "C" fn ahoy_conn_leave(conn: ahoy_conn, topic: *const c_char) 
 
 /// Sends `len` bytes to everybody in a topic: connections and subscribers. Does not wait for them.
 ///
-/// @return AHOY_OK: on its way, also when nobody is in the topic. AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL.
-///         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than
-///         `message_bytes_max`. AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached. AHOY_ERR_MEMORY.
+/// @return AHOY_OK: on its way, also when nobody is in the topic. On an error nobody gets it: AHOY_ERR_STALE,
+///         AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_MEMORY. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see
+///         `ahoy_conn_join`), or the data is longer than `message_bytes_max`. AHOY_ERR_AGAIN:
+///         `queue_total_bytes_max` is reached.
 ///
 /// Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
 /// Since 0.2.

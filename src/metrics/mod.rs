@@ -121,7 +121,7 @@ counters! {
     messages_refused,
     /// Messages published.
     published,
-    /// Publishes that passed a connection by because its queue was full.
+    /// Publishes that passed a connection by.
     published_dropped,
     /// Datagrams dropped.
     datagrams_dropped,

@@ -156,11 +156,7 @@ impl Page {
             stats.messages_refused,
         )?;
         self.counter("ahoy_published_messages", "Messages published.", stats.published)?;
-        self.counter(
-            "ahoy_publish_drops",
-            "Messages published that passed a connection by, because its queue was full.",
-            stats.published_dropped,
-        )?;
+        self.counter("ahoy_publish_drops", "Messages published that passed a connection by.", stats.published_dropped)?;
         self.counter("ahoy_dropped_datagrams", "Datagrams dropped.", stats.datagrams_dropped)
     }
 

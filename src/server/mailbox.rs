@@ -170,6 +170,23 @@ struct Queue {
     closed: bool,
 }
 
+/// See [`Mailbox::room_for`].
+pub(crate) struct Room<'a> {
+    mailbox: &'a Mailbox,
+    queue: MutexGuard<'a, Queue>,
+}
+
+impl<'a> Room<'a> {
+    /// Posts the request. The worker is to be woken, if this says by what.
+    #[must_use]
+    pub(crate) fn fill(mut self, command: Command) -> Option<&'a Waker> {
+        let was_empty = self.queue.commands.is_empty();
+        self.queue.commands.push_back(command);
+        self.mailbox.has_mail.store(true, Ordering::Release);
+        was_empty.then(|| &*self.mailbox.waker)
+    }
+}
+
 impl Mailbox {
     pub(crate) fn new(waker: Arc<Waker>) -> Self {
         Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), waker }
@@ -186,25 +203,31 @@ impl Mailbox {
 
     /// Posts a request; once it is sure that it can be posted, and before the worker can see it, `first` is done.
     pub(crate) fn post_after(&self, command: Command, first: impl FnOnce()) -> Result<(), (Error, Command)> {
+        match self.room_for(&command) {
+            Ok(room) => {
+                first();
+                if let Some(waker) = room.fill(command) {
+                    waker.wake();
+                }
+                Ok(())
+            }
+            Err(error) => Err((error, command)),
+        }
+    }
+
+    /// Room for a request, which can be posted from here on whatever happens. The mailbox is locked meanwhile.
+    pub(crate) fn room_for(&self, command: &Command) -> Result<Room<'_>> {
         let mut queue = self.lock();
         if queue.closed {
-            return Err((Status::Stale.into(), command));
+            return Err(Status::Stale.into());
         }
         if command.is_bounded() && queue.commands.len() >= COMMANDS_MAX {
-            return Err((Error::new(Status::Again, "the worker's mailbox is full"), command));
+            return Err(Error::new(Status::Again, "the worker's mailbox is full"));
         }
         if fault::check(Call::Memory).is_err() || queue.commands.try_reserve(1).is_err() {
-            return Err((Status::Memory.into(), command));
+            return Err(Status::Memory.into());
         }
-        first();
-        let was_empty = queue.commands.is_empty();
-        queue.commands.push_back(command);
-        self.has_mail.store(true, Ordering::Release);
-        drop(queue);
-        if was_empty {
-            self.waker.wake();
-        }
-        Ok(())
+        Ok(Room { mailbox: self, queue })
     }
 
     /// Whether the worker has ended.

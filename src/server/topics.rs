@@ -17,6 +17,7 @@ use super::{Server, ServerId, commands, registry};
 use crate::conn::Flags;
 use crate::conn::handle::ConnId;
 use crate::conn::payload::{Payload, Share};
+use crate::driver::Waker;
 use crate::status::{Error, Result, Status};
 use crate::sys::{Finalizer, HostUser};
 
@@ -110,26 +111,34 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
     let overhead = PUBLISH_BYTES + topic.len() + server.team.iter().count() * size_of::<Command>();
     let payload = Payload::new(message, overhead, shared.framings.get(FRAMING_OWN), &shared.budget)?;
     let publish = Publish { topic: Arc::from(topic), payload, is_sent: false };
-    let mut result = Ok(());
+    // Room with every worker before anything goes to one: it reaches all of them or none.
+    let mut rooms = Vec::new();
+    rooms.try_reserve_exact(server.team.iter().count())?;
     for worker in server.team.iter() {
-        let mut publish = publish.clone();
-        let is_here = roster::with(|roster| Arc::ptr_eq(&roster.me, worker)) == Some(true);
-        if is_here {
-            let has_subscriptions = roster::with(|roster| roster.fan_out(&publish.topic, &publish.payload, true));
-            if has_subscriptions != Some(true) {
-                continue;
-            }
-            // Never from inside this call: they would run inside of the callback that publishes.
-            publish.is_sent = true;
-        }
-        if let Err((error, _)) = worker.mailbox.post(Command::Publish(publish))
-            && error.status == Status::Memory
-        {
-            result = Err(error);
+        let here = roster::with(|roster| Arc::ptr_eq(&roster.me, worker).then(|| roster.has_subscriptions(topic)));
+        let is_sent = match here.flatten() {
+            None => false,
+            // Its functions later: they would run inside of the callback that publishes.
+            Some(true) => true,
+            Some(false) => continue,
+        };
+        let command = Command::Publish(Publish { is_sent, ..publish.clone() });
+        match worker.mailbox.room_for(&command) {
+            Ok(room) => rooms.push((room, command)),
+            Err(error) if error.status == Status::Stale => {}
+            Err(error) => return Err(error),
         }
     }
+    // Woken when no mailbox is locked any more.
+    let wakers: Vec<_> = rooms.into_iter().filter_map(|(room, command)| room.fill(command)).collect();
+    wakers.into_iter().for_each(Waker::wake);
+    roster::with(|roster| {
+        if roster.server.id == id {
+            roster.fan_out(&publish.topic, &publish.payload, true);
+        }
+    });
     shared.published.fetch_add(1, Ordering::Relaxed);
-    result
+    Ok(())
 }
 
 /// Lets a function hear what is published. On an error the finalizer is not called.
@@ -242,13 +251,12 @@ impl Roster {
         }
     }
 
-    /// Queues a payload for every connection in the topic. Says whether functions have subscribed to it as well.
+    /// Queues a payload for every connection in the topic.
     /// `heeds_mailbox`: it comes out of a callback, and bytes of other threads that are in the mailbox come first; otherwise it
     /// was in the mailbox itself, before whatever is there now.
-    fn fan_out(&mut self, name: &str, payload: &Arc<Payload>, heeds_mailbox: bool) -> bool {
-        let Some(&topic) = self.topics.by_name.get(name) else { return false };
-        let Some(topic) = self.topics.topics.get(topic) else { return false };
-        let has_subscriptions = !topic.subscriptions.is_empty();
+    fn fan_out(&mut self, name: &str, payload: &Arc<Payload>, heeds_mailbox: bool) {
+        let Some(&topic) = self.topics.by_name.get(name) else { return };
+        let Some(topic) = self.topics.topics.get(topic) else { return };
         let mut at = topic.first_member;
         while let Some(member) = self.topics.members.get(at) {
             let conn = member.conn;
@@ -259,7 +267,11 @@ impl Roster {
                 self.me.counters.published_dropped.add(1);
             }
         }
-        has_subscriptions
+    }
+
+    fn has_subscriptions(&mut self, name: &str) -> bool {
+        let topic = self.topics.by_name.get(name).and_then(|&topic| self.topics.topics.get(topic));
+        topic.is_some_and(|topic| !topic.subscriptions.is_empty())
     }
 
     fn post_payload(&mut self, id: ConnId, payload: &Arc<Payload>) -> Result<()> {
