@@ -59,6 +59,17 @@ impl Default for ConnectOptions {
     }
 }
 
+/// Where a connection is that is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A round is under way: once through the list of URLs.
+    Round,
+    /// The last round: the program has closed it. It is opened, what is queued goes out, and it closes.
+    LastRound,
+    /// The next round begins then.
+    Waiting { until_ms: u64 },
+}
+
 /// What an outgoing connection needs to be opened.
 pub(crate) struct Connector {
     pub(super) endpoints: Vec<Endpoint>,
@@ -70,8 +81,12 @@ pub(crate) struct Connector {
     tries_max: u32,
     pub(super) on_down: Option<Arc<DownCall>>,
     finalizer: Option<Finalizer>,
+    pub(super) stage: Stage,
+    /// Tries in a row that have failed, or after which the peer said nothing.
+    tries: u32,
+    random: RandomState,
 
-    // ---- The round that is under way: once through the list of URLs.
+    // ---- The round that is under way.
     /// Which URL it is at.
     pub(super) at: usize,
     pub(super) until_ms: u64,
@@ -87,15 +102,6 @@ pub(crate) struct Connector {
     pub(super) next_attempt_ms: u64,
     /// What came of the last attempt.
     pub(super) failure: Status,
-
-    // ---- Between two rounds.
-    /// When the next round begins; None: one is under way.
-    pub(super) retry_ms: Option<u64>,
-    /// Tries in a row that have failed, or after which the peer said nothing.
-    tries: u32,
-    random: RandomState,
-    /// The program has closed it: it is opened, what is queued goes out, and it closes.
-    pub(super) is_closing: bool,
 }
 
 impl std::fmt::Debug for Connector {
@@ -142,6 +148,9 @@ impl Connector {
             tries_max: reconnect_tries_max,
             on_down,
             finalizer: Some(finalizer),
+            stage: Stage::Round,
+            tries: 0,
+            random: RandomState::new(),
             at: 0,
             until_ms: 0,
             share_until_ms: 0,
@@ -151,10 +160,6 @@ impl Connector {
             attempts: Vec::new(),
             next_attempt_ms: 0,
             failure: Status::Timeout,
-            retry_ms: None,
-            tries: 0,
-            random: RandomState::new(),
-            is_closing: false,
         };
         Ok((Box::new(connector), framing))
     }
@@ -201,11 +206,12 @@ impl Connector {
     }
 
     /// Begins a round.
-    pub(super) fn begin(&mut self) {
-        self.until_ms = sys::now_ms() + u64::from(self.connect_ms);
+    pub(super) fn begin(&mut self, now_ms: u64) {
+        self.stage = Stage::Round;
+        self.until_ms = now_ms + u64::from(self.connect_ms);
         self.at = 0;
-        self.retry_ms = None;
         self.failure = Status::Timeout;
+        self.begin_share(now_ms);
     }
 
     /// Begins with the next URL, which gets its share of the time that is left.
@@ -224,8 +230,11 @@ impl Connector {
 
     /// When to look again.
     pub(super) fn next_ms(&self) -> u64 {
+        if let Stage::Waiting { until_ms } = self.stage {
+            return until_ms;
+        }
         let next = if self.addresses.is_empty() { u64::MAX } else { self.next_attempt_ms };
-        self.retry_ms.unwrap_or_else(|| self.until_ms.min(self.share_until_ms).min(next))
+        self.until_ms.min(self.share_until_ms).min(next)
     }
 
     /// A round has failed, or the connection was lost: whether to try again, and then when: after a random time
@@ -233,13 +242,13 @@ impl Connector {
     /// back all at once.
     pub(super) fn plan_retry(&mut self, has_heard: bool) -> bool {
         self.tries = if has_heard { 0 } else { self.tries + 1 };
-        if !self.reconnect || self.is_closing || (self.tries_max > 0 && self.tries >= self.tries_max) {
+        if !self.reconnect || self.stage == Stage::LastRound || (self.tries_max > 0 && self.tries >= self.tries_max) {
             return false;
         }
         let doubled = u64::from(self.reconnect_min_ms) << self.tries.saturating_sub(1).min(31);
         let bound_ms = doubled.min(u64::from(self.reconnect_max_ms));
         let random = self.random.hash_one((self.tries, sys::now_ms()));
-        self.retry_ms = Some(sys::now_ms() + random % (bound_ms + 1));
+        self.stage = Stage::Waiting { until_ms: sys::now_ms() + random % (bound_ms + 1) };
         true
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use socket2::SockAddr;
 
-use super::connect::Connector;
+use super::connect::{Connector, Stage};
 use super::context::Context;
 use super::mailbox::Command;
 use super::roster::{self, Roster};
@@ -46,10 +46,7 @@ impl<D: Driver> Worker<D> {
             roster::with(|roster| roster.close(id, Status::Stopped));
             return;
         }
-        self.with_connector(id, |_, connector| {
-            connector.begin();
-            connector.begin_share(sys::now_ms());
-        });
+        self.with_connector(id, |_, connector| connector.begin(sys::now_ms()));
         self.ask(id);
         self.proceed(id);
     }
@@ -108,10 +105,10 @@ impl<D: Driver> Worker<D> {
     /// The timer of a connecting connection has expired.
     pub(super) fn connect_timer(&mut self, id: ConnId) {
         let is_due = self.with_connector(id, |_, connector| {
-            let is_due = connector.retry_ms.is_some_and(|retry_ms| retry_ms <= sys::now_ms());
+            let now_ms = sys::now_ms();
+            let is_due = matches!(connector.stage, Stage::Waiting { until_ms } if until_ms <= now_ms);
             if is_due {
-                connector.begin();
-                connector.begin_share(sys::now_ms());
+                connector.begin(now_ms);
             }
             is_due
         });
@@ -164,7 +161,7 @@ impl<D: Driver> Worker<D> {
     }
 
     fn step(&mut self, id: ConnId, connector: &mut Connector, asks: &mut bool) -> Step {
-        if connector.retry_ms.is_some() {
+        if matches!(connector.stage, Stage::Waiting { .. }) {
             return Step::Wait;
         }
         let now_ms = sys::now_ms();
@@ -222,10 +219,10 @@ impl<D: Driver> Worker<D> {
     }
 
     fn connected(&mut self, id: ConnId, socket: OwnedFd, address: &SockAddr) {
-        let Some((carries, is_closing)) = self.with_connector(id, |worker, connector| {
+        let Some((carries, stage)) = self.with_connector(id, |worker, connector| {
             worker.abandon(connector);
             connector.addresses.clear();
-            (connector.carries, connector.is_closing)
+            (connector.carries, connector.stage)
         }) else {
             return;
         };
@@ -243,7 +240,7 @@ impl<D: Driver> Worker<D> {
             roster::with(|roster| roster.doom(id, error.status));
             return self.settle();
         }
-        if is_closing {
+        if stage == Stage::LastRound {
             roster::with(|roster| roster.close(id, Status::Ok));
         } else {
             self.call_opened(id);
@@ -369,9 +366,9 @@ impl Roster {
         let has_queued = self.conn(id).is_some_and(|conn| conn.outbox.is_some()) || self.has_inflight(id);
         let drain_ms = self.server.limits.drain_ms;
         let connector = self.extra(id).and_then(|extra| extra.connector.as_mut());
-        match connector {
-            Some(connector) if has_queued && reason == Status::Ok && connector.retry_ms.is_none() => {
-                connector.is_closing = true;
+        match connector.filter(|connector| !matches!(connector.stage, Stage::Waiting { .. })) {
+            Some(connector) if has_queued && reason == Status::Ok => {
+                connector.stage = Stage::LastRound;
                 connector.hurry(drain_ms);
                 self.slots.slot(id.index()).raise(id, CLOSING);
                 if let Some(conn) = self.conn(id) {
