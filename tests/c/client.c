@@ -10,39 +10,40 @@
 
 /* ---- Clients --------------------------------------------------------------------------------- */
 
-static socklen_t parse(const char *url, struct sockaddr_storage *storage) {
-    memset(storage, 0, sizeof *storage);
-    if (strncmp(url, "unix:", 5) == 0) {
-        struct sockaddr_un *name = (struct sockaddr_un *)storage;
-        const char *path = url + 5;
-        size_t len = strlen(path);
-        CHECK(len < sizeof name->sun_path);
-        name->sun_family = AF_UNIX;
-        memcpy(name->sun_path, path, len);
-        if (path[0] != '@') return sizeof *name;
-        name->sun_path[0] = '\0';
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-    }
+socklen_t url_parse(const char *url, struct sockaddr_storage *name) {
+    const char *rest = strchr(url, ':');
     char host[64];
     unsigned port;
-    if (sscanf(url, "tcp://[%63[^]]]:%u", host, &port) == 2) {
-        struct sockaddr_in6 *name = (struct sockaddr_in6 *)storage;
-        name->sin6_family = AF_INET6;
-        name->sin6_port = htons((uint16_t)port);
-        CHECK(inet_pton(AF_INET6, host, &name->sin6_addr) == 1);
-        return sizeof *name;
+    CHECK(rest++ != NULL);
+    memset(name, 0, sizeof *name);
+    if (strncmp(url, "unix", 4) == 0) {
+        struct sockaddr_un *local = (struct sockaddr_un *)name;
+        size_t len = strlen(rest);
+        CHECK(len < sizeof local->sun_path);
+        local->sun_family = AF_UNIX;
+        memcpy(local->sun_path, rest, len);
+        if (rest[0] != '@') return sizeof *local;
+        local->sun_path[0] = '\0';
+        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
     }
-    struct sockaddr_in *name = (struct sockaddr_in *)storage;
-    CHECK(sscanf(url, "tcp://%63[^:]:%u", host, &port) == 2);
-    name->sin_family = AF_INET;
-    name->sin_port = htons((uint16_t)port);
-    CHECK(inet_pton(AF_INET, host, &name->sin_addr) == 1);
-    return sizeof *name;
+    if (sscanf(rest, "//[%63[^]]]:%u", host, &port) == 2) {
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)name;
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons((uint16_t)port);
+        CHECK(inet_pton(AF_INET6, host, &v6->sin6_addr) == 1);
+        return sizeof *v6;
+    }
+    struct sockaddr_in *v4 = (struct sockaddr_in *)name;
+    CHECK(sscanf(rest, "//%63[^:]:%u", host, &port) == 2);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons((uint16_t)port);
+    CHECK(inet_pton(AF_INET, host, &v4->sin_addr) == 1);
+    return sizeof *v4;
 }
 
 int try_dial_url(const char *url) {
     struct sockaddr_storage name;
-    socklen_t len = parse(url, &name);
+    socklen_t len = url_parse(url, &name);
     int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     if (connect(fd, (struct sockaddr *)&name, len) == 0) return fd;
@@ -66,7 +67,7 @@ int dial(ahoy_server server) {
 
 void connect_url(int fd, const char *url) {
     struct sockaddr_storage name;
-    socklen_t len = parse(url, &name);
+    socklen_t len = url_parse(url, &name);
     CHECK(connect(fd, (struct sockaddr *)&name, len) == 0);
 }
 

@@ -4,44 +4,14 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
-
-static socklen_t parse(const char *url, struct sockaddr_storage *storage) {
-    char host[64];
-    unsigned port;
-    memset(storage, 0, sizeof *storage);
-    if (strncmp(url, "unixgram:", 9) == 0) {
-        struct sockaddr_un *name = (struct sockaddr_un *)storage;
-        size_t len = strlen(url + 9);
-        CHECK(len < sizeof name->sun_path);
-        name->sun_family = AF_UNIX;
-        memcpy(name->sun_path, url + 9, len);
-        if (url[9] == '@') name->sun_path[0] = '\0';
-        else len++;
-        return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-    }
-    if (sscanf(url, "udp://[%63[^]]]:%u", host, &port) == 2) {
-        struct sockaddr_in6 *name = (struct sockaddr_in6 *)storage;
-        name->sin6_family = AF_INET6;
-        name->sin6_port = htons((uint16_t)port);
-        CHECK(inet_pton(AF_INET6, host, &name->sin6_addr) == 1);
-        return sizeof *name;
-    }
-    struct sockaddr_in *name = (struct sockaddr_in *)storage;
-    CHECK(sscanf(url, "udp://%63[^:]:%u", host, &port) == 2);
-    name->sin_family = AF_INET;
-    name->sin_port = htons((uint16_t)port);
-    CHECK(inet_pton(AF_INET, host, &name->sin_addr) == 1);
-    return sizeof *name;
-}
 
 static int open_bound(sa_family_t family, const char *own) {
     struct sockaddr_storage name;
     int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
     if (own) {
-        socklen_t len = parse(own, &name);
+        socklen_t len = url_parse(own, &name);
         CHECK(!bind(fd, (struct sockaddr *)&name, len));
     }
     return fd;
@@ -49,7 +19,7 @@ static int open_bound(sa_family_t family, const char *own) {
 
 int dgram_dial_url(const char *url, const char *own) {
     struct sockaddr_storage name;
-    socklen_t len = parse(url, &name);
+    socklen_t len = url_parse(url, &name);
     int fd = open_bound(name.ss_family, own);
     CHECK(!connect(fd, (struct sockaddr *)&name, len));
     return fd;
@@ -63,7 +33,7 @@ int dgram_dial(ahoy_server server, size_t index, const char *own) {
 
 int dgram_bind(const char *own, char *url, size_t capacity) {
     struct sockaddr_storage name;
-    socklen_t len = parse(own, &name);
+    socklen_t len = url_parse(own, &name);
     char host[INET6_ADDRSTRLEN];
     int fd = open_bound(name.ss_family, own);
     CHECK(!getsockname(fd, (struct sockaddr *)&name, &len));
@@ -98,7 +68,7 @@ void dgram_send(int fd, const void *data, size_t len) {
 
 void dgram_send_url(int fd, const char *url, const void *data, size_t len) {
     struct sockaddr_storage name;
-    socklen_t name_len = parse(url, &name);
+    socklen_t name_len = url_parse(url, &name);
     CHECK(sendto(fd, data, len, MSG_NOSIGNAL, (struct sockaddr *)&name, name_len) == (ssize_t)len);
 }
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 /* ---- Checks ---------------------------------------------------------------------------------- */
@@ -129,7 +130,10 @@ void count_free(void *counter);
 
 /* ---- Clients --------------------------------------------------------------------------------- */
 
-/* Connects to a URL: tcp:// with a numeric host, unix:/path, unix:@name. */
+/* The address that a URL means: tcp:// or udp:// with a numeric host; /path or @name behind unix: or unixgram:. */
+socklen_t url_parse(const char *url, struct sockaddr_storage *name);
+
+/* Connects to the URL of a stream socket. */
 int dial_url(const char *url);
 
 /* Connects to the first listener of a server. */
