@@ -127,7 +127,31 @@ typedef enum ahoy_status {
     /* The peer refused the connection: nobody listens there. */
     AHOY_ERR_REFUSED = -32,
     /* The network or the host cannot be reached. */
-    AHOY_ERR_UNREACHABLE = -33
+    AHOY_ERR_UNREACHABLE = -33,
+    /* The cluster cannot be reached at present. */
+    AHOY_ERR_DISCONNECTED = -34,
+    /* The cluster's server refuses the user, the password, the token or the credentials. */
+    AHOY_ERR_CREDENTIALS = -35,
+    /* The certificate of the cluster's server is not one to trust, or ours cannot be used. */
+    AHOY_ERR_CERTIFICATE = -36,
+    /* Another node of the cluster has this name. */
+    AHOY_ERR_NODE_TAKEN = -37,
+    /* Nobody offers the service. */
+    AHOY_ERR_NO_SERVICE = -38,
+    /* It may have been done or not: the answer is lost. */
+    AHOY_ERR_UNKNOWN_OUTCOME = -39,
+    /* The service has answered that it failed. */
+    AHOY_ERR_FAILED = -40,
+    /* There is no such key. */
+    AHOY_ERR_NO_KEY = -41,
+    /* The key is there already. */
+    AHOY_ERR_KEY_EXISTS = -42,
+    /* The key has another revision than the one named. */
+    AHOY_ERR_REVISION = -43,
+    /* The cluster's server keeps nothing: it runs without JetStream. */
+    AHOY_ERR_NO_STORE = -44,
+    /* The cluster has too few servers for so many replicas. */
+    AHOY_ERR_REPLICAS = -45
 } ahoy_status;
 
 /**
@@ -321,6 +345,87 @@ typedef struct ahoy_framing_options {
     /** With AHOY_FRAMING_LENGTH: AHOY_ORDER_BIG or AHOY_ORDER_LITTLE. */
     int32_t length_order;
 } ahoy_framing_options;
+
+/* ==============================================================================================
+ * Cluster
+ *
+ * Several servers, on one machine or many, that act as one. `.cluster` in a server's options is all that it takes:
+ *
+ *     .cluster = "nats://10.0.0.1,10.0.0.2:4222/chat"
+ *
+ * names the NATS servers that carry it, and the cluster itself (letters, digits and -). Topics then reach every
+ * node; members, addresses, services, buckets and queues are shared. Without `.cluster` all the same calls
+ * work, inside the process. Servers may be nats:// or tls://, and only one of them has to be reached; later ones
+ * take the place of one that is lost. docs/CLUSTER.md says what is promised, and what is not.
+ * ============================================================================================== */
+
+/** The server has no cluster: what it shares stays in the process. */
+#define AHOY_CLUSTER_LOCAL 0
+
+/** The cluster was not joined yet since the start. */
+#define AHOY_CLUSTER_JOINING 1
+
+/** The cluster is joined. */
+#define AHOY_CLUSTER_JOINED 2
+
+/** The cluster is lost, and will be joined again: what needs it answers AHOY_ERR_DISCONNECTED. */
+#define AHOY_CLUSTER_DISCONNECTED 3
+
+/** The cluster is joined again after a loss. */
+#define AHOY_CLUSTER_REJOINED 4
+
+/** The server stops, and has left the cluster. */
+#define AHOY_CLUSTER_LEFT 5
+
+/** The particulars of `.cluster`. Leave zero what you do not need. */
+typedef struct ahoy_cluster_options {
+    /** sizeof(ahoy_cluster_options). */
+    size_t size;
+    /**
+     * Name of this node: 1 to 64 letters, digits, - and _; no two nodes of a cluster have the same. NULL: made of
+     * the host's name, the process and a random number.
+     */
+    const char *node;
+    /** What the other nodes are told about this one: any text, up to 1,024 bytes. NULL: nothing. */
+    const char *meta;
+    /** User and password for the NATS servers. NULL: none. */
+    const char *user;
+    /** The password. */
+    const char *password;
+    /** A token for the NATS servers. NULL: none. */
+    const char *token;
+    /** A file with NATS credentials (JWT and nkey). NULL: none. */
+    const char *credentials;
+    /** A file with the certificates that may vouch for the servers. NULL: those of the system. */
+    const char *ca_file;
+    /** A file with the certificate of this client. NULL: none. */
+    const char *cert_file;
+    /** A file with the key of that certificate. */
+    const char *key_file;
+    /**
+     * Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it. 0: it does not wait, and the
+     * cluster is joined as soon as it can be reached.
+     */
+    uint32_t join_ms;
+    /** Milliseconds that calls wait for the cluster's answer. 0: 5,000. */
+    uint32_t timeout_ms;
+} ahoy_cluster_options;
+
+/**
+ * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_…. `reason` says why, where
+ * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …. Runs on a
+ * worker, one call after the other. Any call is legal.
+ */
+typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_status reason,
+                                      void *user);
+
+/**
+ * Tells how a server stands to its cluster.
+ *
+ * @param state  receives one of AHOY_CLUSTER_….
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
+ */
+ahoy_status ahoy_cluster_state(ahoy_server server, int32_t *state);
 
 /* ==============================================================================================
  * Server
@@ -535,6 +640,15 @@ typedef struct ahoy_server_options {
      * says.)
      */
     uint32_t datagram_idle_ms;
+    /**
+     * The cluster to be a member of: "nats://host:port,…/name", see `ahoy_cluster_options`. NULL: none; what
+     * clusters share is shared within the process. Since 0.3, as all that follows.
+     */
+    const char *cluster;
+    /** The particulars of `cluster`; NULL: none. */
+    const ahoy_cluster_options *cluster_options;
+    /** The cluster was joined, lost, or joined again. */
+    ahoy_cluster_state_fn on_cluster_state;
 } ahoy_server_options;
 
 /** What a server has done so far. Every count runs from the start; bytes are payload. */
@@ -976,14 +1090,16 @@ ahoy_status ahoy_conn_join(ahoy_conn conn, const char *topic);
 ahoy_status ahoy_conn_leave(ahoy_conn conn, const char *topic);
 
 /**
- * Sends `len` bytes to everybody in a topic: connections and subscribers. Does not wait for them.
+ * Sends `len` bytes to everybody in a topic, on every node of the cluster: connections and subscribers. Does not wait
+ * for them.
  *
  * @return AHOY_OK: on its way, also when nobody is in the topic. On an error nobody gets it: AHOY_ERR_STALE,
  *         AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_MEMORY. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see
  *         `ahoy_conn_join`), or the data is longer than `message_bytes_max`. AHOY_ERR_AGAIN:
- *         `queue_total_bytes_max` is reached.
+ *         `queue_total_bytes_max` is reached, or too much waits to be sent to the cluster.
+ *         AHOY_ERR_DISCONNECTED: the cluster cannot be reached at present; those of this node get it all the same.
  *
- * Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
+ * Between nodes it is delivered at most once. Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
  * Since 0.2.
  */
 ahoy_status ahoy_publish(ahoy_server server, const char *topic, const void *data, size_t len);

@@ -6,6 +6,7 @@
 //! - [`server`]: a server from start to free; its workers, and what other threads ask of them.
 //! - [`greeting`], [`client`], [`handover`]: the blocking calls, which need no server: greet one client, ask one question,
 //!   pass descriptors to another process.
+//! - [`cluster`]: several servers that act as one: members, and what carries messages between them.
 //! - `driver`: between a worker and the kernel; one contract, epoll behind it.
 //! - [`conn`]: handles, the life of one connection, and the bytes it still has to send.
 //! - [`framing`]: how messages lie in a stream of bytes.
@@ -18,6 +19,7 @@
 
 pub mod capi;
 pub mod client;
+pub mod cluster;
 pub mod conn;
 mod driver;
 mod fault;

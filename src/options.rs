@@ -1,5 +1,6 @@
 //! What a server is asked to be, checked before anything is started.
 
+use crate::cluster::options::ClusterOptions;
 use crate::framing::Framing;
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
@@ -76,6 +77,8 @@ pub struct Options {
     pub drains: bool,
     /// Of listeners that do not say otherwise.
     pub framing: Framing,
+    /// The cluster to be a member of; None: none.
+    pub cluster: Option<ClusterOptions>,
     /// What callbacks get as user data.
     pub user: HostUser,
 }

@@ -79,6 +79,30 @@ pub enum Status {
     Refused = -32,
     /// The network or the host cannot be reached.
     Unreachable = -33,
+    /// The cluster cannot be reached at present.
+    Disconnected = -34,
+    /// The cluster's server refuses the user, the password, the token or the credentials.
+    Credentials = -35,
+    /// The certificate of the cluster's server is not one to trust, or ours cannot be used.
+    Certificate = -36,
+    /// Another node of the cluster has this name.
+    NodeTaken = -37,
+    /// Nobody offers the service.
+    NoService = -38,
+    /// It may have been done or not: the answer is lost.
+    UnknownOutcome = -39,
+    /// The service has answered that it failed.
+    Failed = -40,
+    /// There is no such key.
+    NoKey = -41,
+    /// The key is there already.
+    KeyExists = -42,
+    /// The key has another revision than the one named.
+    Revision = -43,
+    /// The cluster's server keeps nothing: it runs without JetStream.
+    NoStore = -44,
+    /// The cluster has too few servers for so many replicas.
+    Replicas = -45,
 }
 
 struct Row {

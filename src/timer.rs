@@ -214,7 +214,7 @@ mod tests {
             for start_ms in [0, 1, 63, 64, 100_000, REACH_MS - 1] {
                 let mut wheel = Wheel::new(start_ms);
                 wheel.start(start_ms + delay_ms, 7).unwrap();
-                assert_eq!(expire_all(&mut wheel, start_ms + delay_ms - 1), [], "{start_ms} + {delay_ms}");
+                assert!(expire_all(&mut wheel, start_ms + delay_ms - 1).is_empty(), "{start_ms} + {delay_ms}");
                 assert!(wheel.next_ms().unwrap() <= start_ms + delay_ms);
                 assert_eq!(expire_all(&mut wheel, start_ms + delay_ms), [7], "{start_ms} + {delay_ms}");
                 assert_eq!(wheel.next_ms(), None);

@@ -2,16 +2,18 @@
 
 use std::ffi::CStr;
 
+use super::cluster;
 use super::framing::framing;
-use super::handle::ahoy_conn;
+use super::handle::{ahoy_conn, ahoy_server};
 use super::pointer::{bytes, optional_text};
 use super::server::{
     AHOY_GREET_AUTO, AHOY_GREET_ON_OPEN, AHOY_OVERFLOW_CLOSE, AHOY_OVERFLOW_REFUSE, ahoy_server_options,
 };
+use crate::cluster::State;
 use crate::conn::handle::ConnId;
 use crate::framing::Framing;
 use crate::options::{self, Greet, Limits, Options, Overflow};
-use crate::server::{self, Handler};
+use crate::server::{self, Handler, ServerId};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
 
@@ -65,6 +67,8 @@ pub(super) unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CH
         drains: given.on_drain.is_some(),
         // SAFETY: as promised by our caller.
         framing: unsafe { framing(given.framing, given.framing_options)? }.unwrap_or(Framing::Raw),
+        // SAFETY: as promised by our caller.
+        cluster: unsafe { cluster::convert(given.cluster, given.cluster_options)? },
         user: given.user,
     };
     Ok((options, CHandler { callbacks: *given }))
@@ -134,6 +138,14 @@ impl Handler for CHandler {
         if let Some(call) = self.callbacks.on_close {
             // SAFETY: as above.
             enter_host(|| unsafe { call(ahoy_conn { id: conn.raw() }, reason, user) })
+        }
+    }
+
+    fn on_cluster_state(&self, server: ServerId, state: State, reason: Status) {
+        if let Some(call) = self.callbacks.on_cluster_state {
+            let server = ahoy_server { id: server.raw() };
+            // SAFETY: as above.
+            enter_host(|| unsafe { call(server, cluster::number(state), reason, self.callbacks.user) })
         }
     }
 

@@ -8,6 +8,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod client;
+mod cluster;
 mod conn;
 mod error;
 mod framing;
@@ -26,6 +27,7 @@ mod timer;
 mod topic;
 
 pub use client::*;
+pub use cluster::*;
 pub use conn::*;
 pub use error::*;
 pub use framing::*;

@@ -6,6 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
+use super::cluster::{ahoy_cluster_options, ahoy_cluster_state_fn};
 use super::framing::ahoy_framing_options;
 use super::guard::{guard, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
@@ -174,6 +175,14 @@ pub struct ahoy_server_options {
     /// 65,507 bytes when it is sent, and 64 KiB when it is received, whatever `message_bytes_max`
     /// says.)
     pub datagram_idle_ms: u32,
+
+    /// The cluster to be a member of: "nats://host:port,…/name", see `ahoy_cluster_options`. NULL: none; what
+    /// clusters share is shared within the process. Since 0.3, as all that follows.
+    pub cluster: *const c_char,
+    /// The particulars of `cluster`; NULL: none.
+    pub cluster_options: *const ahoy_cluster_options,
+    /// The cluster was joined, lost, or joined again.
+    pub on_cluster_state: ahoy_cluster_state_fn,
 }
 
 /// Starts a server: all its listeners listen and all its workers run when this returns.

@@ -37,7 +37,7 @@ impl Counter {
 }
 
 /// Statuses, each of which may be the reason of a close.
-const REASONS: usize = 1 + (Status::Unreachable as i32).unsigned_abs() as usize;
+const REASONS: usize = 1 + (Status::Replicas as i32).unsigned_abs() as usize;
 
 /// The place of a reason: codes run 0, -1, -2 …
 #[inline]

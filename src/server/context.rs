@@ -258,6 +258,8 @@ impl Context {
             Command::Subscribe(subscription) => self.take_subscription(subscription),
             Command::Unsubscribe { id } => drop(roster::with(|roster| roster.unsubscribe(id))),
             Command::StartTimer(timer) => self.take_timer(*timer),
+            Command::Run(task) => task(),
+            Command::RunAt { deadline_ms, task } => self.take_task(deadline_ms, task),
             Command::CancelTimer { id } => drop(roster::with(|roster| roster.cancel_timer(id))),
         }
     }

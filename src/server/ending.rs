@@ -21,6 +21,9 @@ impl<D: Driver> Worker<D> {
             return;
         }
         if !self.has_stopped {
+            if let Some(cluster) = self.context.server.cluster() {
+                cluster.leave();
+            }
             // What a thread asked for before it stopped the server is done before the stop.
             self.carry_out_commands();
             self.has_stopped = true;
@@ -54,6 +57,9 @@ impl<D: Driver> Worker<D> {
             }
         }
         if sys::now_ms() >= stop_at_ms {
+            if let Some(cluster) = self.context.server.cluster() {
+                cluster.cut();
+            }
             roster::with(|roster| roster.each(|roster, id| roster.doom(id, Status::Stopped)));
             self.settle();
             self.handle_events();
@@ -101,6 +107,13 @@ impl<D: Driver> Worker<D> {
         self.settle();
     }
 
+    /// Whether nothing is left of a stopped server: no connection here, and nothing of the cluster's, whose calls run on
+    /// the workers.
+    pub(super) fn is_done(&self) -> bool {
+        let has_left = self.context.server.cluster().is_none_or(|cluster| cluster.has_left());
+        has_left && roster::with(|roster| roster.count) == Some(0)
+    }
+
     /// The last connection of a stopped server is gone: the worker ends, unless another is on its way.
     pub(super) fn try_end(&mut self) -> bool {
         if !self.context.me.mailbox.close_if_done() {
@@ -135,6 +148,7 @@ impl<D: Driver> Worker<D> {
         while let Some(subscription) = roster::with(|roster| roster.pop_subscription()).flatten() {
             drop(subscription);
         }
+        drop(roster::with(|roster| roster.take_tasks()));
         registry::remove_worker(&self.context.me);
     }
 }

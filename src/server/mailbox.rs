@@ -10,6 +10,7 @@ use socket2::SockAddr;
 use super::connect::Connector;
 use super::timers::{Timer, TimerId};
 use super::topics::{Publish, Subscription, SubscriptionId};
+use crate::cluster::Task;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Cost;
 use crate::conn::payload::Share;
@@ -98,6 +99,13 @@ pub(crate) enum Command {
     CancelTimer {
         id: TimerId,
     },
+    /// Something of the cluster's.
+    Run(Task),
+    /// The same, in a while.
+    RunAt {
+        deadline_ms: u64,
+        task: Task,
+    },
 }
 
 /// What a message in the mailbox counts.
@@ -131,12 +139,14 @@ impl Command {
             | Self::Subscribe(_)
             | Self::Unsubscribe { .. }
             | Self::StartTimer(_)
-            | Self::CancelTimer { .. } => None,
+            | Self::CancelTimer { .. }
+            | Self::Run(_)
+            | Self::RunAt { .. } => None,
         }
     }
 
     /// Whether it counts against [`COMMANDS_MAX`]. Of the others there is at most one of a kind for a connection, so that
-    /// the limit on connections bounds them, or the limit on bytes does.
+    /// the limit on connections bounds them, or the limit on bytes does, or those of the cluster.
     fn is_bounded(&self) -> bool {
         !matches!(
             self,
@@ -149,6 +159,8 @@ impl Command {
                 | Self::Resolved { .. }
                 | Self::Publish(_)
                 | Self::SendShare { .. }
+                | Self::Run(_)
+                | Self::RunAt { .. }
         )
     }
 }

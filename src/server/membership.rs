@@ -1,9 +1,11 @@
 //! The tables behind topics: which connections and which subscriptions of one worker are in which.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::roster::NOBODY;
 use super::topics::{Subscription, SubscriptionId};
+use crate::cluster::{Cluster, Interest};
 use crate::conn::handle::ConnId;
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
@@ -24,6 +26,8 @@ pub(super) struct Topic {
     name: Box<str>,
     pub(super) first_member: u32,
     pub(super) subscriptions: Vec<SubscriptionId>,
+    /// Lets the cluster know that somebody is in it; None: there is no cluster yet.
+    interest: Option<Interest>,
 }
 
 /// One connection in one topic; in the list of the one and in the list of the other.
@@ -75,13 +79,14 @@ impl<T> Places<T> {
 
 impl Topics {
     /// The topic with this name, made if it is new.
-    pub(super) fn open(&mut self, name: &str) -> Result<u32> {
+    pub(super) fn open(&mut self, name: &str, cluster: Option<&Arc<Cluster>>) -> Result<u32> {
         if let Some(&topic) = self.by_name.get(name) {
             return Ok(topic);
         }
         self.by_name.try_reserve(1)?;
+        let interest = cluster.map(|cluster| cluster.interest(name)).transpose()?;
         let (key, name) = (copy(name)?, copy(name)?);
-        let topic = self.topics.insert(Topic { name, first_member: NOBODY, subscriptions: Vec::new() })?;
+        let topic = self.topics.insert(Topic { name, first_member: NOBODY, subscriptions: Vec::new(), interest })?;
         self.by_name.insert(key, topic);
         Ok(topic)
     }
@@ -116,6 +121,7 @@ impl Topics {
         }
         if let Some(topic) = self.topics.get(topic) {
             topic.first_member = at;
+            topic.interest.iter().for_each(Interest::joined);
         }
         Ok(Some(at))
     }
@@ -142,6 +148,9 @@ impl Topics {
                         topic.first_member = next;
                     }
                 }
+            }
+            if let Some(topic) = self.topics.get(topic) {
+                topic.interest.iter().for_each(Interest::left);
             }
             self.close_empty(topic);
             return match self.members.get(before) {

@@ -14,6 +14,7 @@ mod connecting;
 mod context;
 mod deadlines;
 mod ending;
+mod host;
 mod mailbox;
 mod membership;
 mod opening;
@@ -27,6 +28,7 @@ mod start;
 mod streak;
 pub mod timers;
 pub mod topics;
+mod waiting;
 mod worker;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -37,6 +39,7 @@ use std::thread::JoinHandle;
 use self::mailbox::Command;
 use self::shared::{FRAMING_OWN, ServerShared, Team};
 use self::worker::{Turned, Worker};
+use crate::cluster;
 use crate::conn::handle::ConnId;
 use crate::driver::{Driver, Epoll};
 use crate::framing::Framing;
@@ -65,6 +68,8 @@ pub trait Handler: Send + Sync {
     fn on_drain(&self, _conn: ConnId, _user: HostUser) {}
     /// The connection is over: its last call.
     fn on_close(&self, _conn: ConnId, _reason: Status, _user: HostUser) {}
+    /// The cluster was joined, or lost.
+    fn on_cluster_state(&self, _server: ServerId, _state: cluster::State, _reason: Status) {}
     /// The server is over: the last call of all.
     fn on_free(&self) {}
 }
@@ -162,6 +167,7 @@ pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
         half_open: false,
         drains: false,
         framing: Framing::Raw,
+        cluster: None,
         user: std::ptr::null_mut(),
     };
     let signals = StopSignals::block().map_err(|error| Error::system("signalfd", &error))?;
@@ -226,6 +232,7 @@ impl Server {
         let mut stats = Stats::default();
         self.team.iter().for_each(|worker| stats.add(&worker.counters, worker.slots.taken() as u64));
         stats.published += self.shared.published.load(Ordering::Relaxed);
+        stats.published_dropped += self.shared.dropped.load(Ordering::Relaxed);
         stats.messages_refused += self.shared.refused.load(Ordering::Relaxed);
         stats
     }
@@ -240,6 +247,11 @@ impl Server {
         detail.log_held_back = crate::log::held_back();
         self.team.iter().for_each(|worker| detail.add(&worker.counters, worker.mailbox.len()));
         metrics::text(&self.stats(), &detail)
+    }
+
+    /// How it stands to its cluster.
+    pub fn cluster_state(&self) -> cluster::State {
+        self.shared.cluster().map_or(cluster::State::Local, |cluster| cluster.state())
     }
 
     /// How many listening sockets it has.

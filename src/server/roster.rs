@@ -13,6 +13,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::connect::Connector;
+use super::host::Later;
 use super::membership::Topics;
 use super::peers::PeerKey;
 use super::shared::{ServerShared, WorkerShared};
@@ -85,6 +86,8 @@ pub(super) enum Due {
     Delayed,
     /// Look whether there is room for those who were refused because of the limit for all connections.
     Starved,
+    /// A task of the cluster's, by its place.
+    Task(u32),
 }
 
 /// A connection, with what only the server knows of it.
@@ -160,6 +163,7 @@ pub(crate) struct Roster {
     /// The worker has ended: there are no more timers and subscriptions.
     pub(super) is_over: bool,
     pub(super) timers: Timers,
+    pub(super) later: Later,
     pub(super) topics: Topics,
     /// Which connection has sent datagrams from there.
     pub(super) peers: HashMap<PeerKey, ConnId>,
@@ -191,6 +195,7 @@ impl Roster {
             streak: Streak::default(),
             is_over: false,
             timers: Timers::default(),
+            later: Later::default(),
             topics: Topics::default(),
             peers: HashMap::new(),
             attempts: HashMap::new(),
@@ -317,9 +322,11 @@ impl Roster {
         if has_work || self.me.mailbox.has_mail() {
             return Some(0);
         }
-        let stop_ms = self.server.stop_at_ms();
+        let now_ms = sys::now_ms();
+        // When that time has passed, and all connections with it, only the cluster can be what is waited for: it wakes us.
+        let stop_ms = self.server.stop_at_ms().filter(|at_ms| *at_ms > now_ms || self.count > 0);
         let next_ms = [self.wheel.next_ms(), stop_ms].into_iter().flatten().min()?;
-        Some(next_ms.saturating_sub(sys::now_ms()))
+        Some(next_ms.saturating_sub(now_ms))
     }
 
     /// Gives back what the worker holds of the limit for all connections.

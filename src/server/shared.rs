@@ -1,10 +1,11 @@
 //! What the workers of a server share, and what other threads see of a worker.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::mailbox::Mailbox;
 use super::{Handler, ServerId};
+use crate::cluster::Cluster;
 use crate::conn::budget::Budget;
 use crate::conn::ids::Ids;
 use crate::conn::slot::SlotTable;
@@ -29,6 +30,8 @@ pub(crate) struct ServerShared {
     /// Messages published, and messages of other threads refused: counted by whoever does it.
     pub(crate) published: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Messages of other nodes for which there was no room.
+    pub(crate) dropped: AtomicU64,
     /// Connections of all workers, held against `connections_max`.
     connections: AtomicUsize,
     /// When what is left is cut off; `RUNNING` while nobody has stopped the server.
@@ -37,6 +40,8 @@ pub(crate) struct ServerShared {
     workers_left: AtomicUsize,
     /// Readable, for good, when the last worker has ended.
     pub(crate) ended: Waker,
+    /// Set before the first worker runs.
+    cluster: OnceLock<Arc<Cluster>>,
 }
 
 /// The server's user data: a word that only the program looks into.
@@ -119,11 +124,23 @@ impl ServerShared {
             limits,
             published: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             stop_at_ms: AtomicU64::new(RUNNING),
             workers_left: AtomicUsize::new(workers + 1),
             ended,
+            cluster: OnceLock::new(),
         })
+    }
+
+    /// What it belongs to; None while the server is being started.
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.get()
+    }
+
+    pub(super) fn set_cluster(&self, cluster: Arc<Cluster>) {
+        // It is set once.
+        let _ = self.cluster.set(cluster);
     }
 
     pub(crate) fn user(&self) -> HostUser {
@@ -186,6 +203,12 @@ pub(crate) struct WorkerShared {
 #[derive(Clone, Default)]
 pub(crate) struct Team(Arc<[Arc<WorkerShared>]>);
 
+impl From<Arc<[Arc<WorkerShared>]>> for Team {
+    fn from(workers: Arc<[Arc<WorkerShared>]>) -> Self {
+        Self(workers)
+    }
+}
+
 impl Team {
     pub(crate) fn new(workers: impl Iterator<Item = Arc<WorkerShared>>) -> Self {
         Self(workers.collect())
@@ -193,6 +216,11 @@ impl Team {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<WorkerShared>> {
         self.0.iter()
+    }
+
+    /// Does not keep the workers.
+    pub(super) fn downgrade(&self) -> Weak<[Arc<WorkerShared>]> {
+        Arc::downgrade(&self.0)
     }
 
     /// Somebody for what is no connection: the one with the fewest of those that have not ended.

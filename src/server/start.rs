@@ -4,10 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::host::ServerHost;
 use super::registry::ReservedServer;
 use super::shared::{FRAMING_OWN, ServerShared, Team};
 use super::worker::{Listening, Worker};
 use super::{Handler, OwnLoop, Server, ServerId};
+use crate::cluster::Cluster;
 use crate::driver::{Epoll, Waker};
 use crate::fault::{self, Call};
 use crate::log::silence_panics;
@@ -17,7 +19,7 @@ use crate::status::{Error, Result, Status};
 use crate::sys;
 
 /// Starts a server.
-pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
+pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
     silence_panics();
     let limits = options.limits.checked()?;
     let (count, has_threads) = options.worker_count()?;
@@ -31,6 +33,7 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
     let has_systemd = targets.iter().any(|target| matches!(target.endpoint, Endpoint::Systemd(_)));
     let reserved = ReservedServer::new()?;
     let id = reserved.id();
+    let joins = options.cluster.take();
     let ended = Waker::new().map_err(|error| Error::system("eventfd", &error))?;
     let shared = Arc::new(ServerShared::new(id, handler, options, limits, count, ended)?);
     let mut listening = Vec::new();
@@ -52,6 +55,11 @@ pub fn start(options: Options, handler: Box<dyn Handler>) -> Result<ServerId> {
         workers.push(Worker::<Epoll>::open(&shared, count, !has_threads)?);
     }
     let team = Team::new(workers.iter().map(Worker::shared));
+    let host = ServerHost::new(&team);
+    shared.set_cluster(match joins {
+        Some(options) => Cluster::join(options, host)?,
+        None => Cluster::local(host),
+    });
     // Streams come to any worker. Whose datagrams a socket brings is for one worker to know: each has its own sockets.
     let (own, common): (Vec<_>, Vec<_>) = listening.into_iter().partition(|at| at.listener.is_datagram());
     for (number, worker) in workers.iter_mut().enumerate() {

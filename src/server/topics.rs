@@ -12,7 +12,7 @@ use super::context::Context;
 use super::mailbox::{Command, UserWord};
 use super::membership::copy;
 use super::roster::{self, NOBODY, Roster};
-use super::shared::{FRAMING_OWN, WorkerShared};
+use super::shared::{FRAMING_OWN, ServerShared, Team, WorkerShared};
 use super::{Server, ServerId, commands, registry};
 use crate::conn::Flags;
 use crate::conn::handle::ConnId;
@@ -107,14 +107,28 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
     if shared.has_ended() {
         return Err(Status::Stopped.into());
     }
+    // First to the other nodes, so that on an error nobody gets it; but for those of this node, while they are cut off.
+    let elsewhere = shared.cluster().map_or(Ok(()), |cluster| cluster.publish(topic, message));
+    if let Err(error) = &elsewhere
+        && error.status != Status::Disconnected
+    {
+        return elsewhere;
+    }
+    spread(&server.team, shared, &Arc::from(topic), message)?;
+    shared.published.fetch_add(1, Ordering::Relaxed);
+    elsewhere
+}
+
+/// Sends a message to everybody of this node in a topic.
+pub(super) fn spread(team: &Team, shared: &ServerShared, topic: &Arc<str>, message: &[u8]) -> Result<()> {
     // Its mailboxes hold any number of publishes: the limit on bytes bounds them, so they have to count what they are.
-    let overhead = PUBLISH_BYTES + topic.len() + server.team.iter().count() * size_of::<Command>();
+    let overhead = PUBLISH_BYTES + topic.len() + team.iter().count() * size_of::<Command>();
     let payload = Payload::new(message, overhead, shared.framings.get(FRAMING_OWN), &shared.budget)?;
-    let publish = Publish { topic: Arc::from(topic), payload, is_sent: false };
+    let publish = Publish { topic: Arc::clone(topic), payload, is_sent: false };
     // Room with every worker before anything goes to one: it reaches all of them or none.
     let mut rooms = Vec::new();
-    rooms.try_reserve_exact(server.team.iter().count())?;
-    for worker in server.team.iter() {
+    rooms.try_reserve_exact(team.iter().count())?;
+    for worker in team.iter() {
         let here = roster::with(|roster| Arc::ptr_eq(&roster.me, worker).then(|| roster.has_subscriptions(topic)));
         let is_sent = match here.flatten() {
             None => false,
@@ -133,11 +147,10 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
     let wakers: Vec<_> = rooms.into_iter().filter_map(|(room, command)| room.fill(command)).collect();
     wakers.into_iter().for_each(Waker::wake);
     roster::with(|roster| {
-        if roster.server.id == id {
+        if roster.server.id == shared.id {
             roster.fan_out(&publish.topic, &publish.payload, true);
         }
     });
-    shared.published.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
@@ -221,7 +234,7 @@ impl Roster {
             return Err(Status::Closed.into());
         }
         let first = self.extra_mut(id)?.first_member;
-        let topic = self.topics.open(name)?;
+        let topic = self.topics.open(name, self.server.cluster())?;
         if let Err(error) = self.topics.add(id, topic, first).and_then(|added| match added {
             Some(member) => self.extra_mut(id).map(|extra| extra.first_member = member),
             None => Ok(()),
@@ -295,7 +308,7 @@ impl Roster {
             places.resize_with(at + 1, || None);
         }
         let name = given.topic.to_str().map_err(|_| Status::Invalid)?;
-        let topic = self.topics.open(name)?;
+        let topic = self.topics.open(name, self.server.cluster())?;
         let list = self.topics.topics.get(topic).map(|topic| &mut topic.subscriptions).ok_or(Status::Memory)?;
         if let Err(error) = list.try_reserve(1) {
             self.topics.close_empty(topic);

@@ -195,10 +195,17 @@ impl<D: Driver> Worker<D> {
             self.has_ended = true;
             return Turned::Ended;
         }
-        if self.has_stopped && roster::with(|roster| roster.count) == Some(0) && self.try_end() {
+        if self.has_stopped && self.is_done() && self.try_end() {
             return Turned::Ended;
         }
         Turned::GoesOn
+    }
+
+    fn run_task(&self, at: u32) {
+        let context = &self.context;
+        if catch_unwind(AssertUnwindSafe(|| context.run_task(at))).is_err() {
+            context.caught_panic(None);
+        }
     }
 
     // ---- Events
@@ -281,6 +288,7 @@ impl<D: Driver> Worker<D> {
                     }
                 }
                 Due::Timer(at) => self.context.fire(at),
+                Due::Task(at) => self.run_task(at),
                 Due::Listener(listener) => self.listen_again(listener),
                 Due::Delayed => drop(roster::with(|roster| roster.look_after_delayed())),
                 Due::Starved => {

@@ -22,6 +22,27 @@ pub use descriptors::{
 /// A word of the host program's that the library passes back to it and never looks into.
 pub type HostUser = *mut c_void;
 
+/// Such a word on its way to another thread, which only passes it on as well.
+#[derive(Clone, Copy, Debug)]
+pub struct HostWord(HostUser);
+
+// SAFETY: the library never looks into it; the header says on which threads the host gets it back.
+unsafe impl Send for HostWord {}
+// SAFETY: as above.
+unsafe impl Sync for HostWord {}
+
+impl HostWord {
+    /// The word, to be passed on.
+    pub fn new(user: HostUser) -> Self {
+        Self(user)
+    }
+
+    /// The word.
+    pub fn get(self) -> HostUser {
+        self.0
+    }
+}
+
 /// A function of the host program's that takes back what it lent.
 pub type FreeFn = unsafe extern "C" fn(user: *mut c_void);
 
@@ -160,6 +181,15 @@ pub fn now_ns() -> u64 {
 /// Milliseconds on that clock.
 pub fn now_ms() -> u64 {
     now_ns() / NANOSECONDS
+}
+
+/// What this host calls itself; "" where it has no name.
+pub fn host_name() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: there are so many writable bytes; the last one stays zero.
+    let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+    if failed { String::new() } else { String::from_utf8_lossy(&name[..end]).into_owned() }
 }
 
 /// The first millisecond of that clock that is not before `after_ms` milliseconds have passed.

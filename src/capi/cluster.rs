@@ -1,0 +1,149 @@
+//! # Cluster
+//!
+//! Several servers, on one machine or many, that act as one. `.cluster` in a server's options is all that it takes:
+//!
+//!     .cluster = "nats://10.0.0.1,10.0.0.2:4222/chat"
+//!
+//! names the NATS servers that carry it, and the cluster itself (letters, digits and -). Topics then reach every
+//! node; members, addresses, services, buckets and queues are shared. Without `.cluster` all the same calls
+//! work, inside the process. Servers may be nats:// or tls://, and only one of them has to be reached; later ones
+//! take the place of one that is lost. docs/CLUSTER.md says what is promised, and what is not.
+
+use std::ffi::{c_char, c_void};
+
+use super::guard::guard;
+use super::handle::ahoy_server;
+use super::pointer::{Sized, optional_text, read_sized, require, set_out};
+use super::server::find;
+use crate::cluster::State;
+use crate::cluster::options::ClusterOptions;
+use crate::status::{Error, Result, Status};
+
+/// The server has no cluster: what it shares stays in the process.
+pub const AHOY_CLUSTER_LOCAL: i32 = 0;
+/// The cluster was not joined yet since the start.
+pub const AHOY_CLUSTER_JOINING: i32 = 1;
+/// The cluster is joined.
+pub const AHOY_CLUSTER_JOINED: i32 = 2;
+/// The cluster is lost, and will be joined again: what needs it answers AHOY_ERR_DISCONNECTED.
+pub const AHOY_CLUSTER_DISCONNECTED: i32 = 3;
+/// The cluster is joined again after a loss.
+pub const AHOY_CLUSTER_REJOINED: i32 = 4;
+/// The server stops, and has left the cluster.
+pub const AHOY_CLUSTER_LEFT: i32 = 5;
+
+/// How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_…. `reason` says why, where
+/// it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …. Runs on a
+/// worker, one call after the other. Any call is legal.
+pub type ahoy_cluster_state_fn =
+    Option<unsafe extern "C" fn(server: ahoy_server, state: i32, reason: Status, user: *mut c_void)>;
+
+/// The particulars of `.cluster`. Leave zero what you do not need.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ahoy_cluster_options {
+    /// sizeof(ahoy_cluster_options).
+    pub size: usize,
+    /// Name of this node: 1 to 64 letters, digits, - and _; no two nodes of a cluster have the same. NULL: made of
+    /// the host's name, the process and a random number.
+    pub node: *const c_char,
+    /// What the other nodes are told about this one: any text, up to 1,024 bytes. NULL: nothing.
+    pub meta: *const c_char,
+    /// User and password for the NATS servers. NULL: none.
+    pub user: *const c_char,
+    /// The password.
+    pub password: *const c_char,
+    /// A token for the NATS servers. NULL: none.
+    pub token: *const c_char,
+    /// A file with NATS credentials (JWT and nkey). NULL: none.
+    pub credentials: *const c_char,
+    /// A file with the certificates that may vouch for the servers. NULL: those of the system.
+    pub ca_file: *const c_char,
+    /// A file with the certificate of this client. NULL: none.
+    pub cert_file: *const c_char,
+    /// A file with the key of that certificate.
+    pub key_file: *const c_char,
+    /// Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it. 0: it does not wait, and the
+    /// cluster is joined as soon as it can be reached.
+    pub join_ms: u32,
+    /// Milliseconds that calls wait for the cluster's answer. 0: 5,000.
+    pub timeout_ms: u32,
+}
+
+// SAFETY: a plain C struct for which all bytes zero are the defaults; `size` comes first.
+unsafe impl Sized for ahoy_cluster_options {
+    const SIZE_MIN: usize = size_of::<usize>();
+}
+
+/// Longest `meta`.
+const META_BYTES_MAX: usize = 1_024;
+
+/// SAFETY: `url` is NULL or a string, `options` is NULL or points to a struct that starts with its size; its strings end
+/// with a zero byte.
+pub(super) unsafe fn convert(
+    url: *const c_char,
+    options: *const ahoy_cluster_options,
+) -> Result<Option<ClusterOptions>> {
+    // SAFETY: as promised by our caller.
+    let Some(url) = (unsafe { optional_text(url, "cluster")? }) else { return Ok(None) };
+    let url = url.to_owned();
+    if options.is_null() {
+        return Ok(Some(ClusterOptions { url, ..ClusterOptions::default() }));
+    }
+    // SAFETY: not NULL, and as promised by our caller.
+    let given = unsafe { read_sized(options)? };
+    // SAFETY: as promised by our caller.
+    let text = |pointer, name| unsafe { Ok::<_, Error>(optional_text(pointer, name)?.map(str::to_owned)) };
+    let meta = text(given.meta, "meta")?.unwrap_or_default();
+    if meta.len() > META_BYTES_MAX {
+        return Err(Error::new(Status::TooLong, format!("meta has {} bytes: at most {META_BYTES_MAX}", meta.len())));
+    }
+    let pair = |first: Option<String>, second: Option<String>, what: &'static str| match (first, second) {
+        (Some(first), Some(second)) => Ok(Some((first, second))),
+        (None, None) => Ok(None),
+        _ => Err(Error::new(Status::Null, what)),
+    };
+    Ok(Some(ClusterOptions {
+        url,
+        node: text(given.node, "node")?,
+        meta,
+        user: pair(text(given.user, "user")?, text(given.password, "password")?, "user and password go together")?,
+        token: text(given.token, "token")?,
+        credentials: text(given.credentials, "credentials")?,
+        ca_file: text(given.ca_file, "ca_file")?,
+        client_cert: pair(
+            text(given.cert_file, "cert_file")?,
+            text(given.key_file, "key_file")?,
+            "cert_file and key_file go together",
+        )?,
+        join_ms: given.join_ms,
+        timeout_ms: given.timeout_ms,
+    }))
+}
+
+/// The number of a state.
+pub(super) fn number(state: State) -> i32 {
+    match state {
+        State::Local => AHOY_CLUSTER_LOCAL,
+        State::Joining => AHOY_CLUSTER_JOINING,
+        State::Joined => AHOY_CLUSTER_JOINED,
+        State::Disconnected => AHOY_CLUSTER_DISCONNECTED,
+        State::Rejoined => AHOY_CLUSTER_REJOINED,
+        State::Left => AHOY_CLUSTER_LEFT,
+    }
+}
+
+/// Tells how a server stands to its cluster.
+///
+/// @param state  receives one of AHOY_CLUSTER_….
+/// @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_cluster_state(server: ahoy_server, state: *mut i32) -> Status {
+    guard(|| {
+        require(state, "state")?;
+        let now = find(server)?.cluster_state();
+        // SAFETY: not NULL, and the caller owns what it points to.
+        unsafe { set_out(state, number(now)) };
+        Ok(())
+    })
+}

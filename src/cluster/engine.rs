@@ -1,0 +1,107 @@
+//! The contract of an engine: what carries messages between the nodes of a cluster, and keeps what they share.
+//!
+//! Two are behind it: `local`, inside the process, and `nats`. Whatever can be built on these calls (members, services,
+//! addresses, presence) is built once, above them, and knows neither.
+//!
+//! Nothing here waits. What takes time ends in a [`Done`], which is called exactly once, on a thread of the engine's or on
+//! the caller's, with nothing locked; it must not wait either. A `Done` that is dropped without a call was not
+//! accepted: the error has been returned.
+
+use std::sync::Arc;
+
+use crate::status::Result;
+
+/// Gets what came of it.
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
+
+/// A message between nodes.
+pub(crate) struct Message<'a> {
+    /// Where it was sent to.
+    pub(crate) subject: &'a str,
+    pub(crate) payload: &'a [u8],
+    /// Somebody waits for an answer.
+    pub(crate) reply: Option<ReplyTo>,
+}
+
+/// Hears messages, in their order, on a thread of the engine's. It must not wait.
+pub(crate) type Sink = Arc<dyn Fn(&Message<'_>) + Send + Sync>;
+
+/// Where an answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReplyTo(pub(crate) Box<str>);
+
+/// An answer to a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) payload: Vec<u8>,
+    /// The service has failed, and says how.
+    pub(crate) failure: Option<String>,
+}
+
+/// One subscription, of one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SubscriptionKey(pub(crate) u64);
+
+/// Whether what a node sends reaches its own subscriptions as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    No,
+    Yes,
+}
+
+/// How the engine is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Not yet, since the start.
+    Joining,
+    Up,
+    /// It was, and is to be again.
+    Down,
+}
+
+/// What an engine counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EngineCounts {
+    /// Times that the link came back.
+    pub(crate) reconnects: u64,
+    /// Times that messages were dropped because this node was slow to take them.
+    pub(crate) slow_consumer_drops: u64,
+    /// Messages that were taken shortly before the link was lost: some of them may be lost.
+    pub(crate) at_risk: u64,
+}
+
+/// Carries messages between nodes.
+pub(crate) trait Engine: Send + Sync {
+    /// What programs know it by.
+    fn name(&self) -> &'static str;
+
+    fn link(&self) -> Link;
+
+    /// Longest payload; None: not known yet.
+    fn payload_bytes_max(&self) -> Option<usize>;
+
+    /// Sends a message, at most once: `Disconnected` while the link is down, `Again` when too much waits to be sent.
+    fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()>;
+
+    /// Hears what is sent to a subject, whose last token may be `>` and others `*`. With a group one of the group hears
+    /// each message. `echo` is that of those who publish there. It outlives a loss of the link.
+    fn subscribe(&self, subject: &str, group: Option<&str>, echo: Echo, sink: Sink) -> Result<SubscriptionKey>;
+
+    /// Ends it. Messages that are on their way may still be heard.
+    fn unsubscribe(&self, key: SubscriptionKey);
+
+    /// Sends a request and gets the first answer: `NoService` at once when nobody hears it, `Timeout`, `Disconnected`.
+    fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()>;
+
+    /// Answers a request.
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()>;
+
+    /// Calls back in a while, on a thread of the engine's; again and again until it answers false.
+    fn every(&self, interval_ms: u32, tick: Box<dyn FnMut() -> bool + Send>) -> Result<()>;
+
+    fn counts(&self) -> EngineCounts;
+
+    /// Sends what waits to be sent, at most for so long, and lets go of everything; then calls `gone`. From there on no sink
+    /// and no tick is called; every `Done` has been. Only the first call does anything.
+    fn stop(&self, timeout_ms: u32, gone: Box<dyn FnOnce() + Send>);
+}

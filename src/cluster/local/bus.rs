@@ -1,0 +1,233 @@
+//! Messages inside the process. Everything is called with nothing locked.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::cluster::engine::{Answer, Done, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::status::{Error, Result, Status};
+
+/// Who hears what, and who waits for which answer.
+#[derive(Default)]
+pub(super) struct Bus {
+    state: Mutex<State>,
+    random: RandomState,
+}
+
+#[derive(Default)]
+struct State {
+    subscriptions: Vec<Subscription>,
+    waiting: HashMap<u64, Done<Answer>>,
+    number_last: u64,
+    is_closed: bool,
+}
+
+struct Subscription {
+    key: SubscriptionKey,
+    pattern: Box<str>,
+    group: Option<Box<str>>,
+    sink: Sink,
+}
+
+/// A request that is to be sent.
+pub(super) struct Request {
+    pub(super) number: u64,
+}
+
+/// Requests that wait for an answer at once.
+const REQUESTS_MAX: usize = 65_536;
+
+impl Bus {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn subscribe(&self, pattern: &str, group: Option<&str>, sink: Sink) -> SubscriptionKey {
+        let mut state = self.lock();
+        state.number_last += 1;
+        let key = SubscriptionKey(state.number_last);
+        state.subscriptions.push(Subscription { key, pattern: pattern.into(), group: group.map(Box::from), sink });
+        key
+    }
+
+    pub(super) fn unsubscribe(&self, key: SubscriptionKey) {
+        let mut state = self.lock();
+        let at = state.subscriptions.iter().position(|subscription| subscription.key == key);
+        let removed = at.map(|at| state.subscriptions.remove(at));
+        drop(state);
+        drop(removed);
+    }
+
+    /// Who hears a subject now: everybody without a group, and one of each group.
+    fn hearers(&self, subject: &str) -> Vec<Sink> {
+        let state = self.lock();
+        let mut sinks = Vec::new();
+        let mut groups: HashMap<&str, Vec<&Sink>> = HashMap::new();
+        for subscription in state.subscriptions.iter().filter(|at| matches(&at.pattern, subject)) {
+            match &subscription.group {
+                None => sinks.push(subscription.sink.clone()),
+                Some(group) => groups.entry(group).or_default().push(&subscription.sink),
+            }
+        }
+        let random = self.random.hash_one(state.number_last) as usize;
+        sinks.extend(groups.values().map(|group| group[random % group.len()].clone()));
+        sinks
+    }
+
+    /// Says whether anybody has heard it.
+    pub(super) fn publish(&self, subject: &str, payload: &[u8], reply: Option<&ReplyTo>) -> bool {
+        let sinks = self.hearers(subject);
+        for sink in &sinks {
+            sink(&Message { subject, payload, reply: reply.cloned() });
+        }
+        !sinks.is_empty()
+    }
+
+    /// Makes a place for an answer.
+    pub(super) fn await_answer(&self, done: Done<Answer>) -> Result<Request> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(Status::Stopped.into());
+        }
+        if state.waiting.len() >= REQUESTS_MAX {
+            return Err(Error::new(Status::Again, format!("{REQUESTS_MAX} requests wait for their answers")));
+        }
+        state.number_last += 1;
+        let number = state.number_last;
+        state.waiting.insert(number, done);
+        Ok(Request { number })
+    }
+
+    pub(super) fn ask(&self, subject: &str, payload: &[u8], request: Request) {
+        let reply = ReplyTo(request.number.to_string().into());
+        if !self.publish(subject, payload, Some(&reply)) {
+            self.finish(request.number, Err(Error::new(Status::NoService, format!("{subject}: nobody is there"))));
+        }
+    }
+
+    pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) {
+        if let Ok(number) = to.0.parse() {
+            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure: failure.map(str::to_owned) }));
+        }
+    }
+
+    pub(super) fn time_out(&self, number: u64) {
+        self.finish(number, Err(Error::new(Status::Timeout, "no answer in time")));
+    }
+
+    pub(super) fn forget(&self, number: u64) {
+        let forgotten = self.lock().waiting.remove(&number);
+        drop(forgotten);
+    }
+
+    fn finish(&self, number: u64, result: Result<Answer>) {
+        let done = self.lock().waiting.remove(&number);
+        if let Some(done) = done {
+            done(result);
+        }
+    }
+
+    /// Nobody hears or waits any more.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let (subscriptions, waiting) = (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.waiting));
+        drop(state);
+        drop(subscriptions);
+        for done in waiting.into_values() {
+            done(Err(Status::Stopped.into()));
+        }
+    }
+}
+
+/// Whether a subject is one that a pattern is for.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, tokens.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Arc, mpsc};
+
+    fn counting(count: &Arc<AtomicU32>) -> Sink {
+        let count = Arc::clone(count);
+        Arc::new(move |_| drop(count.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn patterns_are_those_of_nats() {
+        for (pattern, subject, is_match) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.c", false),
+            ("a.b", "a.b.c", false),
+            ("a.*", "a.b", true),
+            ("a.*", "a", false),
+            ("a.*.c", "a.b.c", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            (">", "a", true),
+        ] {
+            assert_eq!(matches(pattern, subject), is_match, "{pattern} {subject}");
+        }
+    }
+
+    #[test]
+    fn one_of_a_group_hears_and_everybody_else() {
+        let bus = Bus::default();
+        let (group, all) = (Arc::default(), Arc::default());
+        for _ in 0..3 {
+            bus.subscribe("jobs", Some("workers"), counting(&group));
+        }
+        let keys = [bus.subscribe("jobs", None, counting(&all)), bus.subscribe("*", None, counting(&all))];
+        assert!(bus.publish("jobs", b"", None));
+        assert_eq!((group.load(Ordering::Relaxed), all.load(Ordering::Relaxed)), (1, 2));
+        keys.map(|key| bus.unsubscribe(key));
+        assert!(bus.publish("jobs", b"", None));
+        assert_eq!(all.load(Ordering::Relaxed), 2);
+        assert!(!bus.publish("other", b"", None));
+    }
+
+    #[test]
+    fn each_request_has_exactly_one_end() {
+        let bus = Arc::new(Bus::default());
+        let (told, ends) = mpsc::channel();
+        let done = |told: &mpsc::Sender<_>| -> Done<Answer> {
+            let told = told.clone();
+            Box::new(move |result: Result<Answer>| told.send(result.map_err(|error| error.status)).unwrap())
+        };
+        bus.ask("nobody", b"", bus.await_answer(done(&told)).unwrap());
+        assert_eq!(ends.recv().unwrap().unwrap_err(), Status::NoService);
+        let answering = Arc::clone(&bus);
+        bus.subscribe(
+            "echo",
+            None,
+            Arc::new(move |asked: &Message<'_>| {
+                let reply = asked.reply.as_ref().unwrap();
+                answering.answer(reply, asked.payload, None);
+                answering.answer(reply, b"again", None);
+            }),
+        );
+        bus.ask("echo", b"hi", bus.await_answer(done(&told)).unwrap());
+        assert_eq!(ends.recv().unwrap().unwrap().payload, b"hi");
+        let late = bus.await_answer(done(&told)).unwrap();
+        bus.time_out(late.number);
+        assert_eq!(ends.recv().unwrap().unwrap_err(), Status::Timeout);
+        let open = bus.await_answer(done(&told)).unwrap();
+        bus.close();
+        assert_eq!(ends.recv().unwrap().unwrap_err(), Status::Stopped);
+        bus.time_out(open.number);
+        assert!(ends.try_recv().is_err());
+        assert!(bus.await_answer(done(&told)).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! The engine inside the process, for a server without a cluster: the same calls, no server, no thread. What takes time is
+//! done by the timers of the server's workers.
+
+mod bus;
+
+use std::sync::Arc;
+
+use super::Host;
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Link, ReplyTo, Sink, SubscriptionKey};
+use crate::status::Result;
+
+/// The engine.
+pub(crate) struct Local {
+    bus: Arc<bus::Bus>,
+    host: Arc<dyn Host>,
+}
+
+impl Local {
+    pub(super) fn new(host: Arc<dyn Host>) -> Self {
+        Self { bus: Arc::default(), host }
+    }
+}
+
+impl Engine for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn link(&self) -> Link {
+        Link::Up
+    }
+
+    fn payload_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
+    fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()> {
+        if echo == Echo::Yes {
+            self.bus.publish(subject, payload, None);
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, subject: &str, group: Option<&str>, _echo: Echo, sink: Sink) -> Result<SubscriptionKey> {
+        Ok(self.bus.subscribe(subject, group, sink))
+    }
+
+    fn unsubscribe(&self, key: SubscriptionKey) {
+        self.bus.unsubscribe(key);
+    }
+
+    fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()> {
+        let request = self.bus.await_answer(done)?;
+        let bus = Arc::clone(&self.bus);
+        let number = request.number;
+        let timed_out = self.host.after(timeout_ms, Box::new(move || bus.time_out(number)));
+        if let Err(error) = timed_out {
+            self.bus.forget(number);
+            return Err(error);
+        }
+        self.bus.ask(subject, payload, request);
+        Ok(())
+    }
+
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
+        self.bus.answer(to, payload, failure);
+        Ok(())
+    }
+
+    fn every(&self, interval_ms: u32, tick: Box<dyn FnMut() -> bool + Send>) -> Result<()> {
+        every(&self.host, interval_ms, tick)
+    }
+
+    fn counts(&self) -> EngineCounts {
+        EngineCounts::default()
+    }
+
+    fn stop(&self, _timeout_ms: u32, gone: Box<dyn FnOnce() + Send>) {
+        self.bus.close();
+        gone();
+    }
+}
+
+/// Each call starts the timer for the next.
+fn every(host: &Arc<dyn Host>, interval_ms: u32, mut tick: Box<dyn FnMut() -> bool + Send>) -> Result<()> {
+    let again = Arc::clone(host);
+    host.after(
+        interval_ms,
+        Box::new(move || {
+            if tick()
+                && let Err(error) = every(&again, interval_ms, tick)
+            {
+                log::debug!("no longer every {interval_ms} ms: {error}");
+            }
+        }),
+    )
+}
