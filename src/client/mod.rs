@@ -91,7 +91,7 @@ struct Plan {
 
 impl Plan {
     fn new(target: Target, options: &RequestOptions, question: &[u8]) -> Result<Self> {
-        let Target { endpoint, framing } = target;
+        let Target { endpoint, framing, .. } = target;
         let is_datagram = endpoint.is_datagram();
         let framing = match framing {
             // A datagram is a message by itself.

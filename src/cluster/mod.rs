@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use self::engine::Done;
 use self::engine::{Engine, Link};
-use self::options::{ClusterOptions, ClusterUrl};
+use self::options::ClusterOptions;
 pub(crate) use self::topics::Interest;
+use crate::net::ClusterUrl;
 use crate::status::{Error, Result, Status};
 
 /// Something to be done on a worker: a call of the program's. One that is dropped instead must see to what it owes.

@@ -4,7 +4,7 @@
 //! other byte of a name is `=` and two hexadecimal digits. A dot between two tokens of a name stays a dot, so that the
 //! topic `news.sport` can be subscribed to as `CLUSTER.topic.news.*`. docs/CLUSTER.md lists the subjects.
 
-use crate::status::{Error, Result, Status};
+pub(crate) use crate::net::check_name;
 
 /// Writes a name so that it is a part of a subject, a key, or a stream's name. No two names come out the same.
 pub(crate) fn encode(name: &[u8]) -> String {
@@ -42,27 +42,6 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(name)
-}
-
-/// Longest name of a cluster, a node, a service, a bucket, a queue.
-const NAME_BYTES_MAX: usize = 64;
-
-/// Holds a name to what is allowed everywhere on a server.
-pub(crate) fn check_name<'a>(what: &str, name: &'a str) -> Result<&'a str> {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_plain {
-        let text = format!("\"{name}\": the name of a {what} is 1 to {NAME_BYTES_MAX} letters, digits, - and _");
-        return Err(Error::new(Status::Invalid, text));
-    }
-    Ok(name)
-}
-
-/// The name of a cluster has no `_`: with one the names of cluster and bucket are put together, and apart again.
-pub(crate) fn check_cluster_name(name: &str) -> Result<&str> {
-    if name.contains('_') {
-        return Err(Error::new(Status::Invalid, format!("\"{name}\": the name of a cluster has no _")));
-    }
-    check_name("cluster", name)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
+use super::cluster_url::ClusterTarget;
 use crate::status::{Error, Result, Status};
+use crate::sys;
 
 /// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Endpoint {
     Descriptor(RawFd),
     /// `systemd:` or `systemd:name`: sockets that systemd passes, all or those of a name.
     Systemd(Option<String>),
+    /// `cluster+nats://host/cluster/name`: whichever node of a cluster listens under that name.
+    Cluster(Box<ClusterTarget>),
 }
 
 /// Most bytes of a Unix socket's path or abstract name.
@@ -56,6 +60,7 @@ impl Endpoint {
             ("unixgram", _) => unix_name(url, rest, Self::UnixGram, Self::UnixGramAbstract),
             ("fd", _) => descriptor(url, rest),
             ("systemd", _) => systemd_name(url, rest),
+            ("cluster+nats" | "cluster+tls", Some(_)) => Ok(Self::Cluster(sys::boxed(ClusterTarget::parse(url)?)?)),
             _ => Err(bad(Status::Url, url, "the scheme is none of tcp://, udp://, unix:, unixgram:, fd: and systemd:")),
         }
     }
@@ -86,6 +91,7 @@ impl Endpoint {
             }
             Self::Unix(path) | Self::UnixGram(path) => unix(SockAddr::unix(path)),
             Self::UnixAbstract(name) | Self::UnixGramAbstract(name) => unix(SockAddr::unix(format!("\0{name}"))),
+            Self::Cluster(_) => Ok(None),
             Self::Descriptor(_) | Self::Systemd(_) => {
                 Err(bad(Status::Url, &self.to_string(), "one can listen there, but not connect to it"))
             }
@@ -93,7 +99,7 @@ impl Endpoint {
     }
 
     /// The socket addresses that it stands for, in the order in which to try them; at least one. Looks a name up,
-    /// and waits for name servers.
+    /// and waits for name servers. (Who knows the nodes of clusters is above this module: see `resolver`.)
     pub fn look_up(&self) -> Result<Vec<SockAddr>> {
         match (self.literal()?, self.host_port()) {
             (None, Some(host_port)) => {
@@ -105,7 +111,8 @@ impl Endpoint {
                 }
                 Ok(addresses.into_iter().map(SockAddr::from).collect())
             }
-            (literal, _) => Ok(literal.unwrap_or_default()),
+            (None, None) => Err(bad(Status::Url, &self.to_string(), "one can connect to it, but not listen there")),
+            (Some(literal), _) => Ok(literal),
         }
     }
 }
@@ -203,6 +210,7 @@ impl fmt::Display for Endpoint {
             Self::UnixAbstract(name) => write!(f, "unix:@{name}"),
             Self::UnixGram(path) => write!(f, "unixgram:{}", path.display()),
             Self::UnixGramAbstract(name) => write!(f, "unixgram:@{name}"),
+            Self::Cluster(target) => target.fmt(f),
             Self::Descriptor(fd) => write!(f, "fd:{fd}"),
             Self::Systemd(name) => write!(f, "systemd:{}", name.as_deref().unwrap_or_default()),
         }

@@ -4,8 +4,10 @@
 //! - `listener`: sockets that listen, opened here or adopted; `file`: the files of Unix sockets.
 //! - [`systemd`]: the descriptors that systemd passes, and what it wants to be told.
 //! - `toward`: sockets that connect.
+//! - `cluster_url`: the URLs of clusters.
 //! - `peer`: a peer's address in three words; `deadline`: waiting for a socket as its own timeouts allow.
 
+mod cluster_url;
 mod deadline;
 mod endpoint;
 mod file;
@@ -23,6 +25,8 @@ use socket2::{SockRef, Type};
 
 use crate::status::{Error, Result, Status};
 
+pub(crate) use cluster_url::check_name;
+pub use cluster_url::{ClusterTarget, ClusterUrl};
 pub(crate) use deadline::Deadline;
 pub use endpoint::Endpoint;
 pub use listener::{ListenMode, Listener};

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::{Connected, Echo, Shared, error};
 use crate::cluster::engine::Link;
-use crate::cluster::options::{ClusterOptions, ClusterUrl};
+use crate::cluster::options::ClusterOptions;
+use crate::net::ClusterUrl;
 use crate::status::{Error, Result, Status};
 
 /// A server that says nothing for so long is asked whether it is there; after two such times it is given up.

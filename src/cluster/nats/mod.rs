@@ -20,9 +20,10 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Link, ReplyTo, Sink, SubscriptionKey};
-use super::options::{ClusterOptions, ClusterUrl};
+use super::options::ClusterOptions;
 use crate::fault::{self, Call};
 use crate::log::Inside;
+use crate::net::ClusterUrl;
 use crate::status::{Error, Result, Status};
 use crate::sys;
 

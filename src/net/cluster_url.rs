@@ -1,0 +1,171 @@
+//! The URLs of clusters: the servers that carry one, its name, and what is meant of it.
+
+use std::fmt;
+
+use crate::status::{Error, Result, Status};
+
+/// Where a cluster is: "nats://a:4222,b:4222/chat".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterUrl {
+    /// "nats://a:4222", "tls://b:4222".
+    pub servers: Vec<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl ClusterUrl {
+    /// Reads "nats://a:4222,tls://b/chat": the servers, each with the scheme of the one before where it has none, and the
+    /// cluster's name.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let bad = |why: &str| Error::new(Status::Url, format!("\"{url}\": {why}"));
+        let first = url.find("://").map(|at| &url[..at]);
+        if !first.is_some_and(|scheme| matches!(scheme, "nats" | "tls")) {
+            return Err(bad("a cluster's URL begins with nats:// or tls://"));
+        }
+        let (list, name) = match url.rsplit_once('/') {
+            Some((list, name)) if !list.ends_with('/') => (list, name),
+            _ => return Err(bad("the name of the cluster is missing: nats://host/name")),
+        };
+        let mut scheme = "nats";
+        let mut servers = Vec::new();
+        for server in list.split(',') {
+            let server = server.trim();
+            let address = match server.split_once("://") {
+                Some((own @ ("nats" | "tls"), address)) => {
+                    scheme = own;
+                    address
+                }
+                Some(_) => return Err(bad("servers are nats:// or tls://")),
+                None => server,
+            };
+            let host = address.rsplit_once('@').map_or(address, |(_, host)| host);
+            if host.is_empty() || host.starts_with(':') || host.contains('/') {
+                return Err(bad("a server's host is missing"));
+            }
+            let port = host.rsplit_once(':').filter(|(before, _)| !before.contains('[') || before.ends_with(']'));
+            if port.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
+                return Err(Error::new(Status::Port, format!("\"{url}\": a port is a number from 0 to 65535")));
+            }
+            servers.push(format!("{scheme}://{address}"));
+        }
+        Ok(Self { servers, name: check_cluster_name(name)?.to_owned() })
+    }
+}
+
+impl fmt::Display for ClusterUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.servers.join(","), self.name)
+    }
+}
+
+/// Who is meant in a cluster: "cluster+nats://a:4222/chat/echo", whichever node listens under that name, or offers such
+/// a service; or "cluster+nats://a:4222/chat", whichever listens at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterTarget {
+    /// The cluster.
+    pub cluster: ClusterUrl,
+    /// The name; None: any.
+    pub name: Option<String>,
+}
+
+impl ClusterTarget {
+    /// What such a URL begins with.
+    pub(crate) const PREFIX: &str = "cluster+";
+
+    /// Reads one.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let rest = url.strip_prefix(Self::PREFIX).unwrap_or(url);
+        // Behind the servers: the cluster, and maybe the name.
+        let path = rest.rfind("://").map_or(0, |at| at + 3);
+        match rest[path..].matches('/').count() {
+            2 => {
+                let (cluster, name) = rest.rsplit_once('/').unwrap_or((rest, ""));
+                let name = check_name("listener or service", name)?.to_owned();
+                Ok(Self { cluster: ClusterUrl::parse(cluster)?, name: Some(name) })
+            }
+            _ => Ok(Self { cluster: ClusterUrl::parse(rest)?, name: None }),
+        }
+    }
+}
+
+impl fmt::Display for ClusterTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.cluster)?;
+        self.name.iter().try_for_each(|name| write!(f, "/{name}"))
+    }
+}
+
+/// Longest name of a cluster, a node, a service, a bucket, a queue.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Holds a name to what is allowed everywhere on a server.
+pub(crate) fn check_name<'a>(what: &str, name: &'a str) -> Result<&'a str> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_plain {
+        let text = format!("\"{name}\": the name of a {what} is 1 to {NAME_BYTES_MAX} letters, digits, - and _");
+        return Err(Error::new(Status::Invalid, text));
+    }
+    Ok(name)
+}
+
+/// The name of a cluster has no `_`: with one the names of cluster and bucket are put together, and apart again.
+fn check_cluster_name(name: &str) -> Result<&str> {
+    if name.contains('_') {
+        return Err(Error::new(Status::Invalid, format!("\"{name}\": the name of a cluster has no _")));
+    }
+    check_name("cluster", name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_servers_and_a_name() {
+        let url = ClusterUrl::parse("nats://10.0.0.1,10.0.0.2:4223,tls://c:1,d,[::1]:5/chat").unwrap();
+        assert_eq!(url.name, "chat");
+        let servers = ["nats://10.0.0.1", "nats://10.0.0.2:4223", "tls://c:1", "tls://d", "tls://[::1]:5"];
+        assert_eq!(url.servers, servers);
+        assert_eq!(ClusterUrl::parse("nats://me:secret@h/c").unwrap().servers, ["nats://me:secret@h"]);
+    }
+
+    #[test]
+    fn what_is_no_cluster_is_refused() {
+        for (url, status) in [
+            ("", Status::Url),
+            ("chat", Status::Url),
+            ("http://a/chat", Status::Url),
+            ("nats://a", Status::Url),
+            ("nats:///chat", Status::Url),
+            ("nats://a,/chat", Status::Url),
+            ("nats://a,http://b/chat", Status::Url),
+            ("nats://:4222/chat", Status::Url),
+            ("nats://a:70000/chat", Status::Port),
+            ("nats://a:b/chat", Status::Port),
+            ("nats://a/", Status::Invalid),
+            ("nats://a/two words", Status::Invalid),
+            ("nats://a/x.y", Status::Invalid),
+            ("nats://a/x_y", Status::Invalid),
+        ] {
+            assert_eq!(ClusterUrl::parse(url).unwrap_err().status, status, "{url}");
+        }
+    }
+
+    #[test]
+    fn who_is_meant_in_a_cluster() {
+        let target = ClusterTarget::parse("cluster+nats://a:1,b/chat/echo").unwrap();
+        assert_eq!((target.cluster.name.as_str(), target.name.as_deref()), ("chat", Some("echo")));
+        assert_eq!(target.to_string(), "cluster+nats://a:1,nats://b/chat/echo");
+        assert_eq!(ClusterTarget::parse(&target.to_string()).unwrap(), target);
+        assert_eq!(ClusterTarget::parse("cluster+tls://a/chat").unwrap().name, None);
+        for (url, status) in [
+            ("cluster+nats://a", Status::Url),
+            ("cluster+nats://a/chat/e cho", Status::Invalid),
+            ("cluster+nats://a/chat/", Status::Invalid),
+            ("cluster+nats://a/b/c/d", Status::Url),
+            ("cluster+tcp://a/b", Status::Url),
+        ] {
+            assert_eq!(ClusterTarget::parse(url).unwrap_err().status, status, "{url}");
+        }
+    }
+}
