@@ -11,6 +11,8 @@ pub struct ClusterUrl {
     pub servers: Vec<String>,
     /// Its name.
     pub name: String,
+    /// Who we are, as a server's URL says it, for all of them: a user and a password, or a token alone.
+    pub login: Option<(String, Option<String>)>,
 }
 
 impl ClusterUrl {
@@ -28,6 +30,7 @@ impl ClusterUrl {
         };
         let mut scheme = "nats";
         let mut servers = Vec::new();
+        let mut login = None;
         for server in list.split(',') {
             let server = server.trim();
             let address = match server.split_once("://") {
@@ -38,7 +41,13 @@ impl ClusterUrl {
                 Some(_) => return Err(bad("servers are nats:// or tls://")),
                 None => server,
             };
-            let host = address.rsplit_once('@').map_or(address, |(_, host)| host);
+            let host = match address.rsplit_once('@') {
+                Some((said, host)) => {
+                    login = Some(read_login(said).ok_or_else(|| bad("a % is not followed by two digits"))?);
+                    host
+                }
+                None => address,
+            };
             if host.is_empty() || host.starts_with(':') || host.contains('/') {
                 return Err(bad("a server's host is missing"));
             }
@@ -46,10 +55,29 @@ impl ClusterUrl {
             if port.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
                 return Err(Error::new(Status::Port, format!("\"{url}\": a port is a number from 0 to 65535")));
             }
-            servers.push(format!("{scheme}://{address}"));
+            servers.push(format!("{scheme}://{host}"));
         }
-        Ok(Self { servers, name: check_cluster_name(name)?.to_owned() })
+        Ok(Self { servers, name: check_cluster_name(name)?.to_owned(), login })
     }
+}
+
+/// "user:password" or "token", with percent-encoding.
+fn read_login(said: &str) -> Option<(String, Option<String>)> {
+    let decode = |text: &str| String::from_utf8(percent_decoded(text)?).ok();
+    match said.split_once(':') {
+        Some((user, password)) => Some((decode(user)?, Some(decode(password)?))),
+        None => Some((decode(said)?, None)),
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        decoded.push(if byte == b'%' { digit()? << 4 | digit()? } else { byte });
+    }
+    Some(decoded)
 }
 
 impl fmt::Display for ClusterUrl {
@@ -126,7 +154,11 @@ mod tests {
         assert_eq!(url.name, "chat");
         let servers = ["nats://10.0.0.1", "nats://10.0.0.2:4223", "tls://c:1", "tls://d", "tls://[::1]:5"];
         assert_eq!(url.servers, servers);
-        assert_eq!(ClusterUrl::parse("nats://me:secret@h/c").unwrap().servers, ["nats://me:secret@h"]);
+        let url = ClusterUrl::parse("nats://me:s%40crt@h,i/c").unwrap();
+        assert_eq!(url.servers, ["nats://h", "nats://i"]);
+        assert_eq!(url.login, Some(("me".to_owned(), Some("s@crt".to_owned()))));
+        assert_eq!(ClusterUrl::parse("nats://token@h/c").unwrap().login, Some(("token".to_owned(), None)));
+        assert_eq!(ClusterUrl::parse("nats://%4@h/c").unwrap_err().status, Status::Url);
     }
 
     #[test]

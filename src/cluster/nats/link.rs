@@ -41,7 +41,17 @@ impl Connect {
                 std::fs::File::open(file).map_err(|error| Error::system(format_args!("open {file}"), &error))?;
             }
         }
-        Ok(Self { servers: url.servers.clone(), name: node.to_owned(), options: options.clone() })
+        let mut options = options.clone();
+        match &url.login {
+            Some((user, Some(password))) => {
+                options.user.get_or_insert_with(|| (user.clone(), password.clone()));
+            }
+            Some((token, None)) => {
+                options.token.get_or_insert_with(|| token.clone());
+            }
+            None => {}
+        }
+        Ok(Self { servers: url.servers.clone(), name: node.to_owned(), options })
     }
 
     async fn connect(&self, echo: Echo, events: mpsc::UnboundedSender<Event>) -> Result<Client> {

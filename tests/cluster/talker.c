@@ -1,0 +1,99 @@
+/*
+ * A node that talks: joins a cluster, publishes and subscribes as it is told, and tells what it hears. Clients may
+ * connect to it; each is in the topic "lobby", and what it says goes there.
+ *
+ *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
+ *
+ * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT", "state", "stop". Out: "ready ADDRESS",
+ * "state NUMBER REASON", "heard TOPIC TEXT", "published STATUS", "failed STATUS: DETAIL", "stopped".
+ */
+#include <ahoy.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void say(const char *text) { puts(text), fflush(stdout); }
+
+static void on_state(ahoy_server server, int32_t state, ahoy_status reason, void *user)
+{
+    (void)server, (void)user;
+    printf("state %d %s\n", state, ahoy_status_name(reason)), fflush(stdout);
+}
+
+static void on_topic(ahoy_server server, const char *topic, const void *data, size_t len, void *user)
+{
+    (void)server, (void)user;
+    printf("heard %s %.*s\n", topic, (int)len, (const char *)data), fflush(stdout);
+}
+
+static void enter(ahoy_conn conn, void *user) { (void)user, ahoy_conn_join(conn, "lobby"); }
+
+static void talk(ahoy_conn conn, const void *data, size_t len, void *user)
+{
+    (void)user, ahoy_publish(ahoy_conn_server(conn), "lobby", data, len);
+}
+
+static const char *option(int argc, char **argv, const char *name)
+{
+    size_t len = strlen(name);
+    for (int i = 2; i < argc; i++)
+        if (!strncmp(argv[i], name, len) && argv[i][len] == '=') return argv[i] + len + 1;
+    return NULL;
+}
+
+static void flood(ahoy_server server, const char *topic, long count)
+{
+    char text[32];
+    for (long i = 0; i < count; i++) {
+        int len = snprintf(text, sizeof text, "%ld", i);
+        ahoy_status status;
+        while ((status = ahoy_publish(server, topic, text, (size_t)len)) == AHOY_ERR_AGAIN) {}
+        if (status) printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error());
+    }
+    say("flooded");
+}
+
+int main(int argc, char **argv)
+{
+    const char *join_ms = option(argc, argv, "join_ms");
+    ahoy_cluster_options particulars = {
+        .size = sizeof particulars, .node = option(argc, argv, "node"), .meta = option(argc, argv, "meta"),
+        .user = option(argc, argv, "user"), .password = option(argc, argv, "password"),
+        .token = option(argc, argv, "token"), .credentials = option(argc, argv, "credentials"),
+        .ca_file = option(argc, argv, "ca"), .cert_file = option(argc, argv, "cert"),
+        .key_file = option(argc, argv, "key"), .join_ms = join_ms ? (uint32_t)atoi(join_ms) : 0,
+    };
+    ahoy_server_options options = {
+        .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 2, .framing = AHOY_FRAMING_LINES,
+        .on_open = enter, .on_message = talk, .cluster = argv[1], .cluster_options = &particulars,
+        .on_cluster_state = on_state,
+    };
+    ahoy_server server;
+    char address[128], line[4096], topic[256], text[4096];
+    long count;
+    ahoy_status status = ahoy_server_start(&options, &server);
+    if (status) return printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error()), 1;
+    ahoy_server_address(server, 0, address, sizeof address);
+    printf("ready %s\n", address), fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        int32_t state;
+        if (sscanf(line, "subscribe %255s", topic) == 1) {
+            status = ahoy_subscribe(server, topic, on_topic, NULL, NULL, NULL);
+            printf("subscribed %s\n", ahoy_status_name(status)), fflush(stdout);
+        } else if (sscanf(line, "publish %255s %4095[^\n]", topic, text) == 2) {
+            printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
+        } else if (sscanf(line, "flood %255s %ld", topic, &count) == 2) {
+            flood(server, topic, count);
+        } else if (!strcmp(line, "state") && !ahoy_cluster_state(server, &state)) {
+            printf("state is %d\n", state), fflush(stdout);
+        } else if (!strcmp(line, "stop")) {
+            break;
+        }
+    }
+    ahoy_server_stop(server, 2000);
+    ahoy_server_wait(server);
+    ahoy_server_free(server);
+    say("stopped");
+    return 0;
+}

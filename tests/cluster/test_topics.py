@@ -1,0 +1,124 @@
+"""Topics across nodes: everybody hears, once, in order; clients of any node, and clients of NATS that know nothing of us."""
+
+import asyncio
+
+import nats
+
+from brokers import Brokers
+from talkers import Talker
+from waiting import scaled, wait_until
+
+DEADLINE_S = 90
+
+
+def everybody(node, topic):
+    """Publishes until the others hear this node: interest takes a moment to travel."""
+    def is_heard():
+        node.publish(topic, f"probe-{node.name}")
+        return all(other.has_heard(topic, f"probe-{node.name}") for other in node.others)
+
+    wait_until(is_heard, f"{node.name} is heard")
+
+
+def nodes_of(brokers, count, topic):
+    """So many nodes of which each hears the topic, and is heard."""
+    nodes = [Talker(brokers.url("chat"), node=f"n{i}") for i in range(count)]
+    for node in nodes:
+        node.subscribe(topic)
+        node.others = [other for other in nodes if other is not node]
+    for node in nodes:
+        everybody(node, topic)
+    return nodes
+
+
+def test_everybody_hears_once():
+    with Brokers(3) as brokers:
+        nodes = nodes_of(brokers, 3, "news")
+        try:
+            for number, node in enumerate(nodes):
+                assert node.publish("news", f"one-{number}") == "AHOY_OK"
+            for node in nodes:
+                for number in range(3):
+                    wait_until(lambda: node.has_heard("news", f"one-{number}"))
+            # A second one would have come before this.
+            for number, node in enumerate(nodes):
+                node.publish("news", f"two-{number}")
+            for node in nodes:
+                for number in range(3):
+                    wait_until(lambda: node.has_heard("news", f"two-{number}"))
+                    assert len(node.said(f"^heard news one-{number}$")) == 1
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_order_of_each_publisher():
+    with Brokers(3) as brokers:
+        nodes = nodes_of(brokers, 2, "flood")
+        count = 20000
+        try:
+            nodes[0].send(f"flood flood {count}")
+            for node in nodes:
+                wait_until(lambda: node.has_heard("flood", count - 1), deadline_s=30)
+                heard = [int(each[1]) for each in node.said(r"^heard flood (\d+)$")]
+                assert heard == list(range(count)), f"{node.name} has heard {len(heard)}"
+            assert not nodes[0].said("^failed")
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_clients_of_different_nodes():
+    with Brokers() as brokers, Talker(brokers.url("chat")) as here, Talker(brokers.url("chat")) as there:
+        with here.client() as first, there.client() as second:
+            first.settimeout(scaled(10))
+            second.settimeout(0)
+            echoes, heard = first.makefile("rb"), b""
+
+            def is_heard():
+                nonlocal heard
+                first.sendall(b"hello\n")
+                assert echoes.readline() == b"hello\n"
+                try:
+                    heard += second.recv(4096)
+                except BlockingIOError:
+                    pass
+                return b"hello\n" in heard
+
+            wait_until(is_heard)
+            assert heard.replace(b"hello\n", b"") == b""
+
+
+async def test_foreign_clients():
+    with Brokers() as brokers, Talker(brokers.url("chat")) as node:
+        client = await nats.connect(brokers.urls()[0])
+        node.subscribe("news.sport")
+        node.subscribe("two=words")
+        inbox = await client.subscribe("chat.topic.>")
+        await client.flush()
+        assert await asyncio.to_thread(node.publish, "news.sport", "one to nil") == "AHOY_OK"
+        message = await inbox.next_msg(10)
+        assert (message.subject, message.data) == ("chat.topic.news.sport", b"one to nil")
+        await asyncio.to_thread(node.publish, "two=words", "encoded")
+        assert (await inbox.next_msg(10)).subject == "chat.topic.two=3Dwords"
+        tries = 0
+        while not node.has_heard("news.sport", "from outside"):
+            await client.publish("chat.topic.news.sport", b"from outside")
+            await client.flush()
+            tries += 1
+            assert tries < 10000
+        await client.publish("chat.topic.two=3Dwords", b"from outside")
+        await asyncio.to_thread(wait_until, lambda: node.has_heard("two=words", "from outside"))
+        await client.close()
+
+
+def test_clusters_do_not_meet():
+    with Brokers() as brokers, Talker(brokers.url("one")) as one, Talker(brokers.url("two")) as two, \
+            Talker(brokers.url("one")) as also_one:
+        for node in (one, two, also_one):
+            node.subscribe("news")
+        one.others = [also_one]
+        everybody(one, "news")
+        two.publish("news", "mine")
+        wait_until(lambda: two.has_heard("news", "mine"))
+        assert not two.said("probe") and not one.said("mine")
