@@ -377,6 +377,48 @@ typedef struct ahoy_framing_options {
 /** The server stops, and has left the cluster. */
 #define AHOY_CLUSTER_LEFT 5
 
+/** The member is there: it is new, or was heard again. */
+#define AHOY_MEMBER_JOINED 0
+
+/** The member was silent for 0.9 seconds, and is asked whether it is there. */
+#define AHOY_MEMBER_SUSPECT 1
+
+/** The member has said goodbye, or is dead. It is not listed any more. One that only stood still joins again. */
+#define AHOY_MEMBER_LEFT 2
+
+/** This node is cut off itself: it cannot know. */
+#define AHOY_MEMBER_UNKNOWN 3
+
+/** A member of the cluster, as this node knows it. Strings live until the function that was given it returns. */
+typedef struct ahoy_member {
+    /** sizeof(ahoy_member), as the library knows it. */
+    size_t size;
+    /** Its name. */
+    const char *node;
+    /** Where it listens: URLs with commas between, as it names them itself; "" for nowhere. */
+    const char *addresses;
+    /** What its options call `meta`; "" for nothing. */
+    const char *meta;
+    /** When it joined: milliseconds since 1970, by its own clock. */
+    uint64_t since_ms;
+    /** Connections that it had when it was last heard. */
+    uint64_t connections;
+    /** Which part of their time its workers were busy then, in thousandths. */
+    uint32_t load;
+    /** AHOY_MEMBER_JOINED, _SUSPECT, _LEFT or _UNKNOWN. */
+    int32_t state;
+    /** Not 0: it is this very node. */
+    int32_t is_self;
+    /** Which life of the node this is: the `node` in the addresses of its connections. Never 0. */
+    uint64_t incarnation;
+} ahoy_member;
+
+/**
+ * As on_member: another member has come, gone, or changed its state; in the order in which this node has learnt of
+ * it, one call after the other, on a worker. As an argument of `ahoy_members`: one of all. Any call is legal.
+ */
+typedef void (*ahoy_member_fn)(ahoy_server server, const ahoy_member *member, void *user);
+
 /** The particulars of `.cluster`. Leave zero what you do not need. */
 typedef struct ahoy_cluster_options {
     /** sizeof(ahoy_cluster_options). */
@@ -403,8 +445,9 @@ typedef struct ahoy_cluster_options {
     /** A file with the key of that certificate. */
     const char *key_file;
     /**
-     * Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it. 0: it does not wait, and the
-     * cluster is joined as soon as it can be reached.
+     * Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it (AHOY_ERR_NODE_TAKEN: another
+     * live node has had this one's name all the time). 0: it does not wait, and the cluster is joined as soon as it
+     * can be reached.
      */
     uint32_t join_ms;
     /** Milliseconds that calls wait for the cluster's answer. 0: 5,000. */
@@ -413,7 +456,8 @@ typedef struct ahoy_cluster_options {
 
 /**
  * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_…. `reason` says why, where
- * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …. Runs on a
+ * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …;
+ * AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Runs on a
  * worker, one call after the other. Any call is legal.
  */
 typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_status reason,
@@ -426,6 +470,19 @@ typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_st
  * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
  */
 ahoy_status ahoy_cluster_state(ahoy_server server, int32_t *state);
+
+/**
+ * Tells who is in the cluster, as far as this node knows: itself first. Others are known a moment after it has
+ * joined. Without a cluster there is one member, "local".
+ *
+ * @param each   called for each member, in this thread, before this returns. NULL: only the count is wanted.
+ * @param user   passed to `each`.
+ * @param count  receives how many there are; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_STOPPED.
+ *
+ * Nothing is locked while `each` runs. Since 0.3.
+ */
+ahoy_status ahoy_members(ahoy_server server, ahoy_member_fn each, void *user, size_t *count);
 
 /* ==============================================================================================
  * Server
@@ -649,6 +706,8 @@ typedef struct ahoy_server_options {
     const ahoy_cluster_options *cluster_options;
     /** The cluster was joined, lost, or joined again. */
     ahoy_cluster_state_fn on_cluster_state;
+    /** Another member of the cluster has come, gone, or changed its state. */
+    ahoy_member_fn on_member;
 } ahoy_server_options;
 
 /** What a server has done so far. Every count runs from the start; bytes are payload. */
@@ -1071,6 +1130,14 @@ typedef void (*ahoy_topic_fn)(ahoy_server server, const char *topic, const void 
                               void *user);
 
 /**
+ * A count of a topic is done: `connections` are in it. `status` is AHOY_OK; AHOY_ERR_TIMEOUT: `silent` nodes have not
+ * answered in time, and theirs are missing; AHOY_ERR_DISCONNECTED, AHOY_ERR_STOPPED: nothing was counted. Runs on a
+ * worker. Any call is legal.
+ */
+typedef void (*ahoy_topic_count_fn)(ahoy_server server, ahoy_status status, uint64_t connections,
+                                    size_t silent, void *user);
+
+/**
  * Lets a connection join a topic: from here on it is sent what is published there, with its own framing.
  *
  * @return AHOY_OK, also when it has joined already. AHOY_ERR_STALE. AHOY_ERR_CLOSED: it is closing.
@@ -1129,6 +1196,124 @@ ahoy_status ahoy_subscribe(ahoy_server server, const char *topic, ahoy_topic_fn 
  * Since 0.2.
  */
 ahoy_status ahoy_unsubscribe(ahoy_subscription subscription);
+
+/**
+ * Counts the connections that are in a topic, on every node of the cluster: each node is asked for its own.
+ *
+ * @param on_count  told what it came to, exactly once, after this has returned AHOY_OK.
+ * @param user      passed to `on_count`.
+ * @return AHOY_OK: `on_count` will be called, a second from now at the latest. On an error it will not be:
+ *         AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (the name),
+ *         AHOY_ERR_DISCONNECTED: the cluster cannot be reached at present. AHOY_ERR_AGAIN: too many calls are under way.
+ *
+ * Functions that have subscribed do not count. Since 0.3.
+ */
+ahoy_status ahoy_topic_count(ahoy_server server, const char *topic, ahoy_topic_count_fn on_count,
+                             void *user);
+
+/**
+ * Counts the connections that are in a topic, on every node of the cluster, and waits for it.
+ *
+ * @param connections  receives how many there are.
+ * @return AHOY_OK. AHOY_ERR_TIMEOUT: some nodes have not answered within a second; `connections` are those of the
+ *         others. AHOY_ERR_DEADLOCK: inside a callback. AHOY_ERR_STOPPED: also when the server stops meanwhile.
+ *         Other errors as `ahoy_topic_count`. Since 0.3.
+ */
+ahoy_status ahoy_topic_count_wait(ahoy_server server, const char *topic, uint64_t *connections);
+
+/* ==============================================================================================
+ * Addresses
+ *
+ * An address names a connection in the whole cluster, for good: with it any node can send to the connection, whichever node
+ * has it. As text it can be stored, or passed on; there any NATS client can use it, too (docs/CLUSTER.md). It is good
+ * until the connection is over, and never another's.
+ * ============================================================================================== */
+
+/** Size of an address as text: 32 digits and a zero byte. */
+#define AHOY_ADDRESS_TEXT_BYTES 33
+
+/** A connection of any node. All zero: none. */
+typedef struct ahoy_address {
+    /** Opaque: which life of which node has it (`incarnation` in `ahoy_member`). */
+    uint64_t node;
+    /** Opaque: which of that node's. */
+    uint64_t conn;
+} ahoy_address;
+
+/**
+ * It is known what became of a message: AHOY_OK, or why it was not queued; see `ahoy_send_to_confirmed`. Runs on a worker.
+ * Any call is legal.
+ */
+typedef void (*ahoy_sent_fn)(ahoy_server server, ahoy_status status, void *user);
+
+/**
+ * Tells the address of a connection of this process.
+ *
+ * @param address  receives it.
+ * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
+ */
+ahoy_status ahoy_conn_address(ahoy_conn conn, ahoy_address *address);
+
+/**
+ * Writes an address as 32 hexadecimal digits and a zero byte.
+ *
+ * @param text      receives them.
+ * @param capacity  size of `text` in bytes: at least AHOY_ADDRESS_TEXT_BYTES.
+ * @return AHOY_OK. AHOY_ERR_NULL. AHOY_ERR_TOO_LONG: `text` is too small, and unchanged. Since 0.3.
+ */
+ahoy_status ahoy_address_text(ahoy_address address, char *text, size_t capacity);
+
+/**
+ * Reads an address that `ahoy_address_text` has written. Whether there is such a connection is not asked.
+ *
+ * @param address  receives it; written on success only.
+ * @return AHOY_OK. AHOY_ERR_INVALID: it is none. AHOY_ERR_NULL. Since 0.3.
+ */
+ahoy_status ahoy_address_parse(const char *text, ahoy_address *address);
+
+/**
+ * Sends one message of `len` bytes to a connection of any node, at most once: in the frame that the connection's framing
+ * demands, as `ahoy_send` there. It is copied.
+ *
+ * @return AHOY_OK: queued, if it is a connection of this server; otherwise on its way, and whether it arrives is not
+ *         told. For one of this server's own: what `ahoy_send` says, but AHOY_ERR_STALE also where it is closing.
+ *         Otherwise AHOY_ERR_DISCONNECTED: the cluster cannot be reached at present. AHOY_ERR_AGAIN: too much waits
+ *         to be sent to the cluster. AHOY_ERR_TOO_LONG: longer than the NATS servers allow. AHOY_ERR_STALE: the
+ *         server has no cluster, or is none. AHOY_ERR_NULL, AHOY_ERR_STOPPED.
+ *
+ * What one thread sends to one address arrives in that order. Since 0.3.
+ */
+ahoy_status ahoy_send_to(ahoy_server server, ahoy_address address, const void *data, size_t len);
+
+/**
+ * The same, and tells what became of it. It has no order with what `ahoy_send_to` sends.
+ *
+ * @param on_done  told exactly once, after this has returned AHOY_OK: AHOY_OK: the message is queued on the connection, at
+ *                 its node. AHOY_ERR_STALE: the connection is closing or gone, or its node is.
+ *                 AHOY_ERR_UNKNOWN_OUTCOME: the answer is lost; it may be queued or not. Else it is not:
+ *                 AHOY_ERR_AGAIN, AHOY_ERR_OVERFLOW: its queue is full; AHOY_ERR_TOO_LONG, AHOY_ERR_MEMORY: what
+ *                 `ahoy_send` says there; AHOY_ERR_DISCONNECTED: its node, or this one, could not reach the cluster
+ *                 for the whole time; AHOY_ERR_STOPPED: this server has stopped before it was known.
+ * @param user     passed to `on_done`.
+ * @return AHOY_OK: `on_done` will be called, within `timeout_ms` of the cluster's options. On an error it will not be, and
+ *         nothing was sent: AHOY_ERR_STALE (the server), AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_DISCONNECTED,
+ *         AHOY_ERR_MEMORY. AHOY_ERR_AGAIN: too many calls are under way.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_send_to_confirmed(ahoy_server server, ahoy_address address, const void *data,
+                                   size_t len, ahoy_sent_fn on_done, void *user);
+
+/**
+ * The same, and waits for it.
+ *
+ * @return What `ahoy_send_to_confirmed` returns, or else what `on_done` would be told. AHOY_ERR_DEADLOCK: inside a
+ *         callback; nothing was sent.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_send_to_confirmed_wait(ahoy_server server, ahoy_address address, const void *data,
+                                        size_t len);
 
 /* ==============================================================================================
  * Outgoing connections

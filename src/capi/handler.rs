@@ -9,7 +9,7 @@ use super::pointer::{bytes, optional_text};
 use super::server::{
     AHOY_GREET_AUTO, AHOY_GREET_ON_OPEN, AHOY_OVERFLOW_CLOSE, AHOY_OVERFLOW_REFUSE, ahoy_server_options,
 };
-use crate::cluster::State;
+use crate::cluster::{Member, State};
 use crate::conn::handle::ConnId;
 use crate::framing::Framing;
 use crate::options::{self, Greet, Limits, Options, Overflow};
@@ -147,6 +147,10 @@ impl Handler for CHandler {
             // SAFETY: as above.
             enter_host(|| unsafe { call(server, cluster::number(state), reason, self.callbacks.user) })
         }
+    }
+
+    fn on_member(&self, server: ServerId, member: &Member) {
+        cluster::tell(self.callbacks.on_member, server, member, self.callbacks.user);
     }
 
     fn on_free(&self) {

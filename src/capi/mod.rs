@@ -7,6 +7,7 @@
 // The comments become the header's: what a C caller has to see to is said there, in C's words.
 #![allow(clippy::missing_safety_doc)]
 
+mod address;
 mod client;
 mod cluster;
 mod conn;
@@ -26,6 +27,7 @@ mod server;
 mod timer;
 mod topic;
 
+pub use address::*;
 pub use client::*;
 pub use cluster::*;
 pub use conn::*;

@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
-use super::cluster::{ahoy_cluster_options, ahoy_cluster_state_fn};
+use super::cluster::{ahoy_cluster_options, ahoy_cluster_state_fn, ahoy_member_fn};
 use super::framing::ahoy_framing_options;
 use super::guard::{guard, guard_or};
 use super::handle::{ahoy_conn, ahoy_server};
@@ -183,6 +183,8 @@ pub struct ahoy_server_options {
     pub cluster_options: *const ahoy_cluster_options,
     /// The cluster was joined, lost, or joined again.
     pub on_cluster_state: ahoy_cluster_state_fn,
+    /// Another member of the cluster has come, gone, or changed its state.
+    pub on_member: ahoy_member_fn,
 }
 
 /// Starts a server: all its listeners listen and all its workers run when this returns.

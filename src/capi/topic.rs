@@ -14,18 +14,26 @@ use std::sync::Arc;
 use super::guard::guard;
 use super::handle::{ahoy_conn, ahoy_server, ahoy_subscription};
 use super::handler::enter_host;
-use super::pointer::{bytes, set_out, text};
+use super::pointer::{bytes, require, set_out, text};
 use super::server::{ahoy_free_fn, find};
+use crate::cluster::Count;
 use crate::conn::handle::ConnId;
 use crate::server::ServerId;
 use crate::server::topics::{self, SubscriptionId};
-use crate::status::{Error, Status};
-use crate::sys::{Finalizer, HostUser};
+use crate::status::{Error, Result, Status};
+use crate::sys::{Finalizer, HostUser, HostWord};
 
 /// Someone has published: `len` bytes at `data`, which live until this returns, as does `topic`. Runs on a
 /// worker; calls of one subscription never overlap and keep their order. Any call is legal.
 pub type ahoy_topic_fn = Option<
     unsafe extern "C" fn(server: ahoy_server, topic: *const c_char, data: *const c_void, len: usize, user: *mut c_void),
+>;
+
+/// A count of a topic is done: `connections` are in it. `status` is AHOY_OK; AHOY_ERR_TIMEOUT: `silent` nodes have not
+/// answered in time, and theirs are missing; AHOY_ERR_DISCONNECTED, AHOY_ERR_STOPPED: nothing was counted. Runs on a
+/// worker. Any call is legal.
+pub type ahoy_topic_count_fn = Option<
+    unsafe extern "C" fn(server: ahoy_server, status: Status, connections: u64, silent: usize, user: *mut c_void),
 >;
 
 /// Lets a connection join a topic: from here on it is sent what is published there, with its own framing.
@@ -123,4 +131,74 @@ pub unsafe extern "C" fn ahoy_subscribe(
 #[unsafe(no_mangle)]
 pub extern "C" fn ahoy_unsubscribe(subscription: ahoy_subscription) -> Status {
     guard(|| topics::unsubscribe(SubscriptionId::from_raw(subscription.id)))
+}
+
+/// Counts the connections that are in a topic, on every node of the cluster: each node is asked for its own.
+///
+/// @param on_count  told what it came to, exactly once, after this has returned AHOY_OK.
+/// @param user      passed to `on_count`.
+/// @return AHOY_OK: `on_count` will be called, a second from now at the latest. On an error it will not be:
+///         AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (the name),
+///         AHOY_ERR_DISCONNECTED: the cluster cannot be reached at present. AHOY_ERR_AGAIN: too many calls are under way.
+///
+/// Functions that have subscribed do not count. Since 0.3.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_topic_count(
+    server: ahoy_server,
+    topic: *const c_char,
+    on_count: ahoy_topic_count_fn,
+    user: *mut c_void,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller passes a string that ends with a zero byte.
+        let topic = unsafe { text(topic, "topic")? };
+        let call = on_count.ok_or_else(|| Error::new(Status::Null, "on_count is NULL"))?;
+        topics::checked(topic)?;
+        let found = find(server)?;
+        let cluster = found.cluster()?;
+        let user = HostWord::new(user);
+        let done = move |result: Result<Count>| {
+            let (status, count) = match result {
+                Ok(count) => (status_of(count), count),
+                Err(error) => (error.status, Count::default()),
+            };
+            // SAFETY: the program gave this function for this purpose.
+            enter_host(|| unsafe { call(server, status, count.connections, count.silent, user.get()) });
+        };
+        cluster.topic_count(topic, cluster.on_worker(0, Box::new(done))?)
+    })
+}
+
+/// Counts the connections that are in a topic, on every node of the cluster, and waits for it.
+///
+/// @param connections  receives how many there are.
+/// @return AHOY_OK. AHOY_ERR_TIMEOUT: some nodes have not answered within a second; `connections` are those of the
+///         others. AHOY_ERR_DEADLOCK: inside a callback. AHOY_ERR_STOPPED: also when the server stops meanwhile.
+///         Other errors as `ahoy_topic_count`. Since 0.3.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ahoy_topic_count_wait(
+    server: ahoy_server,
+    topic: *const c_char,
+    connections: *mut u64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller passes a string that ends with a zero byte.
+        let topic = unsafe { text(topic, "topic")? };
+        require(connections, "connections")?;
+        topics::checked(topic)?;
+        let found = find(server)?;
+        let cluster = found.cluster()?;
+        let count = found.wait_for(|done| cluster.topic_count(topic, done))?;
+        // SAFETY: not NULL, and the caller owns what it points to.
+        unsafe { set_out(connections, count.connections) };
+        match status_of(count) {
+            Status::Ok => Ok(()),
+            status => Err(Error::new(status, format!("{} nodes have not answered", count.silent))),
+        }
+    })
+}
+
+/// A count that is not whole is not passed off as one.
+fn status_of(count: Count) -> Status {
+    if count.silent > 0 { Status::Timeout } else { Status::Ok }
 }

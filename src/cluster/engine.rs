@@ -26,6 +26,9 @@ pub(crate) struct Message<'a> {
 /// Hears messages, in their order, on a thread of the engine's. It must not wait.
 pub(crate) type Sink = Arc<dyn Fn(&Message<'_>) + Send + Sync>;
 
+/// Hears one answer of many; says whether there are enough.
+pub(crate) type Hear = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 /// Where an answer goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ReplyTo(pub(crate) Box<str>);
@@ -92,6 +95,18 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Sends a request and gets the first answer: `NoService` at once when nobody hears it, `Timeout`, `Disconnected`.
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()>;
+
+    /// Asks everybody who hears a subject: hands over one answer after the other until there are enough, or the time is
+    /// over, or nobody hears it. That is no error. `echo` is that of those who subscribe there.
+    fn ask_all(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        echo: Echo,
+        timeout_ms: u32,
+        hear: Hear,
+        done: Done<()>,
+    ) -> Result<()>;
 
     /// Answers a request.
     fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()>;

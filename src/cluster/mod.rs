@@ -2,25 +2,35 @@
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
 //! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
+//! - `topics`, `members`, `presence`, `addresses`: what is built on it. `hold`: calls under way.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
 
+mod addresses;
 mod engine;
 pub(crate) mod handles;
+mod hold;
 mod local;
+mod members;
 #[cfg(feature = "cluster")]
 mod nats;
 pub mod options;
+mod presence;
 mod subject;
 mod topics;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+pub(crate) use self::addresses::Address;
 pub(crate) use self::engine::Done;
 use self::engine::{Engine, Link};
+pub(crate) use self::members::Vitals;
+pub use self::members::{Member, Presence};
 use self::options::ClusterOptions;
+pub(crate) use self::presence::Count;
 pub(crate) use self::topics::Interest;
 use crate::net::ClusterUrl;
 use crate::status::{Error, Result, Status};
@@ -43,8 +53,17 @@ pub(crate) trait Host: Send + Sync {
     /// Lets the workers look whether the server can end.
     fn wake(&self);
 
+    /// Sends a message to a connection of the server: `Stale` for any other.
+    fn send(&self, conn: u64, message: &[u8]) -> Result<()>;
+
+    /// How the server is.
+    fn vitals(&self) -> Vitals;
+
     /// The program's `on_cluster_state`. Called on a worker.
     fn on_cluster_state(&self, state: State, reason: Status);
+
+    /// The program's `on_member`. Called on a worker.
+    fn on_member(&self, member: &Member);
 }
 
 /// How a server stands to its cluster.
@@ -81,24 +100,49 @@ pub(crate) struct Cluster {
     node: String,
     engine: Box<dyn Engine>,
     host: Arc<dyn Host>,
-    /// And why.
-    state: Mutex<(State, Status)>,
+    standing: Mutex<Standing>,
     topics: topics::Topics,
+    members: members::Members,
+    /// How long a call waits for its answer.
+    timeout_ms: u32,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
     is_leaving: AtomicBool,
     has_left: AtomicBool,
 }
 
+/// How it stands, and why.
+struct Standing {
+    state: State,
+    reason: Status,
+    link: Link,
+    link_reason: Status,
+    was_joined: bool,
+}
+
+/// How long a call waits for its answer, if the program does not say.
+const CALL_MS: u32 = 5_000;
+
 impl Cluster {
-    fn new(name: String, node: String, engine: Box<dyn Engine>, host: Arc<dyn Host>, state: State) -> Arc<Self> {
+    fn new(
+        name: String,
+        node: String,
+        engine: Box<dyn Engine>,
+        host: Arc<dyn Host>,
+        members: members::Members,
+        timeout_ms: u32,
+    ) -> Arc<Self> {
+        let state = if name.is_empty() { State::Local } else { State::Joining };
+        let (link, reason) = (Link::Joining, Status::Ok);
         Arc::new(Self {
             name,
             node,
             engine,
             host,
-            state: Mutex::new((state, Status::Ok)),
+            standing: Mutex::new(Standing { state, reason, link, link_reason: reason, was_joined: false }),
             topics: topics::Topics::default(),
+            members,
+            timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
@@ -106,14 +150,16 @@ impl Cluster {
     }
 
     /// The cluster of a server that has none.
-    pub(crate) fn local(host: Arc<dyn Host>) -> Arc<Self> {
+    pub(crate) fn local(addresses: &[String], host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
-        Self::new(String::new(), "local".to_owned(), engine, host, State::Local)
+        let members = members::Members::new(addresses, String::new(), true);
+        Self::new(String::new(), "local".to_owned(), engine, host, members, 0)
     }
 
     /// Joins a cluster; with `join_ms` it waits for that.
     #[cfg(feature = "cluster")]
-    pub(crate) fn join(options: ClusterOptions, host: Arc<dyn Host>) -> Result<Arc<Self>> {
+    pub(crate) fn join(options: ClusterOptions, addresses: &[String], host: Arc<dyn Host>) -> Result<Arc<Self>> {
+        let until = Instant::now() + Duration::from_millis(u64::from(options.join_ms));
         let url = ClusterUrl::parse(&options.url)?;
         let node = match &options.node {
             Some(node) => subject::check_name("node", node)?.to_owned(),
@@ -121,7 +167,11 @@ impl Cluster {
         };
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
-        let cluster = Self::new(url.name, node, Box::new(engine), host, State::Joining);
+        let members = members::Members::new(addresses, options.meta, false);
+        let cluster = Self::new(url.name, node, Box::new(engine), host, members, options.timeout_ms);
+        cluster.begin_members()?;
+        cluster.begin_presence()?;
+        cluster.begin_addresses()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
         events.listen(Box::new(move |link, reason| {
@@ -131,19 +181,20 @@ impl Cluster {
         }));
         if options.join_ms > 0 {
             events.wait_until_up(options.join_ms)?;
+            cluster.members.wait_until_claimed(&cluster.node, until)?;
         }
         Ok(cluster)
     }
 
     /// This build knows no clusters.
     #[cfg(not(feature = "cluster"))]
-    pub(crate) fn join(options: ClusterOptions, _host: Arc<dyn Host>) -> Result<Arc<Self>> {
+    pub(crate) fn join(options: ClusterOptions, _addresses: &[String], _host: Arc<dyn Host>) -> Result<Arc<Self>> {
         ClusterUrl::parse(&options.url)?;
         Err(Error::new(Status::Unsupported, "this libahoy is built without clusters"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (State, Status)> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there are no other nodes, and never will be.
@@ -153,26 +204,41 @@ impl Cluster {
 
     /// How it stands.
     pub(crate) fn state(&self) -> State {
-        self.lock().0
+        self.lock().state
     }
 
     /// The engine's link is up or down. Called in the order in which that happens.
+    #[cfg(feature = "cluster")]
     fn link_changed(self: &Arc<Self>, link: Link, reason: Status) {
-        let state = {
-            let mut now = self.lock();
-            let state = match (link, now.0) {
-                (_, State::Left) => return,
-                (Link::Up, State::Joining) => State::Joined,
-                (Link::Up, State::Joined) => return,
-                (Link::Up, _) => State::Rejoined,
-                (Link::Joining, _) => State::Joining,
-                (Link::Down, _) => State::Disconnected,
+        {
+            let mut standing = self.lock();
+            (standing.link, standing.link_reason) = (link, reason);
+        }
+        self.restate();
+        self.members_link(link);
+    }
+
+    /// Tells the program how it stands, if that has changed: joined is who has a link, and its name.
+    fn restate(self: &Arc<Self>) {
+        let (state, reason) = {
+            let mut standing = self.lock();
+            let (is_held, is_taken) = self.members.standing();
+            let now = match (standing.link, standing.state) {
+                (_, State::Local | State::Left) => return,
+                (Link::Down, _) if standing.was_joined => (State::Disconnected, standing.link_reason),
+                (Link::Joining | Link::Down, _) => (State::Joining, standing.link_reason),
+                (Link::Up, _) if is_taken => (State::Joining, Status::NodeTaken),
+                (Link::Up, _) if !is_held => (State::Joining, Status::Ok),
+                (Link::Up, state @ (State::Joined | State::Rejoined)) => (state, Status::Ok),
+                (Link::Up, _) if standing.was_joined => (State::Rejoined, Status::Ok),
+                (Link::Up, _) => (State::Joined, Status::Ok),
             };
-            if *now == (state, reason) {
+            if now == (standing.state, standing.reason) {
                 return;
             }
-            *now = (state, reason);
-            state
+            (standing.state, standing.reason) = now;
+            standing.was_joined |= now.0.is_up();
+            now
         };
         log::info!("cluster {}: {state:?}", self.name);
         let host = Arc::clone(&self.host);
@@ -193,7 +259,7 @@ impl Cluster {
     /// What is still in hand is given up.
     pub(crate) fn cut(self: &Arc<Self>) {
         self.is_leaving.store(true, Ordering::Release);
-        self.let_go(0);
+        self.let_go(CUT_MS);
     }
 
     /// Whether nothing of the program's is called for the cluster any more.
@@ -209,11 +275,12 @@ impl Cluster {
 
     fn let_go(self: &Arc<Self>, flush_ms: u32) {
         {
-            let mut state = self.lock();
-            if state.0 != State::Local {
-                *state = (State::Left, Status::Ok);
+            let mut standing = self.lock();
+            if standing.state != State::Local {
+                (standing.state, standing.reason) = (State::Left, Status::Ok);
             }
         }
+        self.say_goodbye();
         let cluster = Arc::clone(self);
         let gone = move || {
             cluster.has_left.store(true, Ordering::Release);
@@ -225,6 +292,9 @@ impl Cluster {
 
 /// How long the engine has to send what waits to be sent when it is let go.
 const FLUSH_MS: u32 = 1_000;
+
+/// The same when what is in hand is given up: a goodbye is worth that much.
+const CUT_MS: u32 = 100;
 
 /// Host, process and a random number: two nodes of one host differ, and so do two lives of one process id.
 #[cfg(feature = "cluster")]

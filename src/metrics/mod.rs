@@ -148,6 +148,11 @@ impl Counters {
         self.closed_by.0[place(reason)].add(1);
     }
 
+    /// The time that the worker was busy.
+    pub fn busy_ns(&self) -> u64 {
+        self.turn_times.nanoseconds()
+    }
+
     /// Counts one turn, which took so long.
     #[inline]
     pub fn turn(&self, nanoseconds: u64) {

@@ -22,6 +22,11 @@ impl Turns {
         self.buckets[bucket(nanoseconds)].add(1);
         self.nanoseconds.add(nanoseconds);
     }
+
+    /// The time of all turns.
+    pub(super) fn nanoseconds(&self) -> u64 {
+        self.nanoseconds.get()
+    }
 }
 
 /// The first bucket whose bound is not less.

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use super::commands;
 use super::context::Context;
 use super::mailbox::Command;
 use super::roster::{self, Due, Roster};
 use super::shared::{Team, WorkerShared};
 use super::topics;
-use crate::cluster::{Host, State, Task};
+use crate::cluster::{Host, Member, State, Task, Vitals};
+use crate::conn::handle::ConnId;
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
@@ -65,9 +67,38 @@ impl Host for ServerHost {
         }
     }
 
+    fn send(&self, conn: u64, message: &[u8]) -> Result<()> {
+        let id = ConnId::from_raw(conn);
+        let team = self.0.upgrade().ok_or(Status::Stopped)?;
+        if !team.first().is_some_and(|worker| commands::server(id) == Some(worker.server.id)) {
+            return Err(Status::Stale.into());
+        }
+        commands::send(id, message).map_err(|error| match error.status {
+            // It will be gone in a moment.
+            Status::Closed => Status::Stale.into(),
+            _ => error,
+        })
+    }
+
+    fn vitals(&self) -> Vitals {
+        let mut vitals = Vitals::default();
+        for worker in self.0.upgrade().iter().flat_map(|team| team.iter()) {
+            vitals.workers += 1;
+            vitals.connections += worker.slots.taken() as u64;
+            vitals.busy_ns += worker.counters.busy_ns();
+        }
+        vitals
+    }
+
     fn on_cluster_state(&self, state: State, reason: Status) {
         if let Some(worker) = self.0.upgrade().and_then(|team| team.first().cloned()) {
             worker.server.handler.on_cluster_state(worker.server.id, state, reason);
+        }
+    }
+
+    fn on_member(&self, member: &Member) {
+        if let Some(worker) = self.0.upgrade().and_then(|team| team.first().cloned()) {
+            worker.server.handler.on_member(worker.server.id, member);
         }
     }
 }

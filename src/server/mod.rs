@@ -70,6 +70,8 @@ pub trait Handler: Send + Sync {
     fn on_close(&self, _conn: ConnId, _reason: Status, _user: HostUser) {}
     /// The cluster was joined, or lost.
     fn on_cluster_state(&self, _server: ServerId, _state: cluster::State, _reason: Status) {}
+    /// A member of the cluster has come, or gone.
+    fn on_member(&self, _server: ServerId, _member: &cluster::Member) {}
     /// The server is over: the last call of all.
     fn on_free(&self) {}
 }

@@ -57,8 +57,8 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
     let team = Team::new(workers.iter().map(Worker::shared));
     let host = ServerHost::new(&team);
     shared.set_cluster(match joins {
-        Some(options) => Cluster::join(options, host)?,
-        None => Cluster::local(host),
+        Some(options) => Cluster::join(options, &addresses, host)?,
+        None => Cluster::local(&addresses, host),
     });
     // Streams come to any worker. Whose datagrams a socket brings is for one worker to know: each has its own sockets.
     let (own, common): (Vec<_>, Vec<_>) = listening.into_iter().partition(|at| at.listener.is_datagram());

@@ -67,7 +67,8 @@ pub(crate) struct Publish {
     is_sent: bool,
 }
 
-fn checked(topic: &str) -> Result<()> {
+/// Holds a topic's name to what is allowed.
+pub(crate) fn checked(topic: &str) -> Result<()> {
     match topic.len() {
         0 => Err(Error::new(Status::Invalid, "the name of the topic is empty")),
         1..=NAME_BYTES_MAX => Ok(()),

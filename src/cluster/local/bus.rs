@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cluster::engine::{Answer, Done, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Hear, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// Who hears what, and who waits for which answer.
@@ -18,6 +18,7 @@ pub(super) struct Bus {
 struct State {
     subscriptions: Vec<Subscription>,
     waiting: HashMap<u64, Done<Answer>>,
+    gathering: HashMap<u64, (Hear, Done<()>)>,
     number_last: u64,
     is_closed: bool,
 }
@@ -36,6 +37,19 @@ pub(super) struct Request {
 
 /// Requests that wait for an answer at once.
 const REQUESTS_MAX: usize = 65_536;
+
+impl State {
+    fn request(&mut self) -> Result<Request> {
+        if self.is_closed {
+            return Err(Status::Stopped.into());
+        }
+        if self.waiting.len() + self.gathering.len() >= REQUESTS_MAX {
+            return Err(Error::new(Status::Again, format!("{REQUESTS_MAX} requests wait for their answers")));
+        }
+        self.number_last += 1;
+        Ok(Request { number: self.number_last })
+    }
+}
 
 impl Bus {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -86,16 +100,17 @@ impl Bus {
     /// Makes a place for an answer.
     pub(super) fn await_answer(&self, done: Done<Answer>) -> Result<Request> {
         let mut state = self.lock();
-        if state.is_closed {
-            return Err(Status::Stopped.into());
-        }
-        if state.waiting.len() >= REQUESTS_MAX {
-            return Err(Error::new(Status::Again, format!("{REQUESTS_MAX} requests wait for their answers")));
-        }
-        state.number_last += 1;
-        let number = state.number_last;
-        state.waiting.insert(number, done);
-        Ok(Request { number })
+        let request = state.request()?;
+        state.waiting.insert(request.number, done);
+        Ok(request)
+    }
+
+    /// Makes a place for many.
+    pub(super) fn await_answers(&self, hear: Hear, done: Done<()>) -> Result<Request> {
+        let mut state = self.lock();
+        let request = state.request()?;
+        state.gathering.insert(request.number, (hear, done));
+        Ok(request)
     }
 
     pub(super) fn ask(&self, subject: &str, payload: &[u8], request: Request) {
@@ -105,8 +120,30 @@ impl Bus {
         }
     }
 
+    pub(super) fn ask_all(&self, subject: &str, payload: &[u8], request: Request) {
+        let reply = ReplyTo(request.number.to_string().into());
+        if !self.publish(subject, payload, Some(&reply)) {
+            self.close_gathering(request.number);
+        }
+    }
+
+    /// There are enough answers, or no more are waited for.
+    pub(super) fn close_gathering(&self, number: u64) {
+        let gathered = self.lock().gathering.remove(&number);
+        if let Some((_, done)) = gathered {
+            done(Ok(()));
+        }
+    }
+
     pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) {
         if let Ok(number) = to.0.parse() {
+            let hear = self.lock().gathering.get(&number).map(|(hear, _)| Hear::clone(hear));
+            if let Some(hear) = hear {
+                if hear(payload) {
+                    self.close_gathering(number);
+                }
+                return;
+            }
             self.finish(number, Ok(Answer { payload: payload.to_vec(), failure: failure.map(str::to_owned) }));
         }
     }
@@ -116,7 +153,9 @@ impl Bus {
     }
 
     pub(super) fn forget(&self, number: u64) {
-        let forgotten = self.lock().waiting.remove(&number);
+        let mut state = self.lock();
+        let forgotten = (state.waiting.remove(&number), state.gathering.remove(&number));
+        drop(state);
         drop(forgotten);
     }
 
@@ -132,8 +171,12 @@ impl Bus {
         let mut state = self.lock();
         state.is_closed = true;
         let (subscriptions, waiting) = (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.waiting));
+        let gathering = std::mem::take(&mut state.gathering);
         drop(state);
         drop(subscriptions);
+        for (_, done) in gathering.into_values() {
+            done(Err(Status::Stopped.into()));
+        }
         for done in waiting.into_values() {
             done(Err(Status::Stopped.into()));
         }
@@ -163,6 +206,40 @@ mod tests {
     fn counting(count: &Arc<AtomicU32>) -> Sink {
         let count = Arc::clone(count);
         Arc::new(move |_| drop(count.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn many_answers_until_there_are_enough() {
+        let bus = Arc::new(Bus::default());
+        for answer in ["1", "2", "3"] {
+            let answerer = Arc::clone(&bus);
+            let sink = move |message: &Message<'_>| {
+                answerer.answer(message.reply.as_ref().unwrap(), answer.as_bytes(), None);
+            };
+            bus.subscribe("ask", None, Arc::new(sink));
+        }
+        for (enough, expected) in [(2, "12"), (9, "123")] {
+            let heard = Arc::new(Mutex::new(String::new()));
+            let (tell, told) = mpsc::channel();
+            let hearing = Arc::clone(&heard);
+            let hear = move |answer: &[u8]| {
+                let mut heard = hearing.lock().unwrap();
+                heard.push(char::from(answer[0]));
+                heard.len() >= enough
+            };
+            let request =
+                bus.await_answers(Arc::new(hear), Box::new(move |result| tell.send(result).unwrap())).unwrap();
+            let number = request.number;
+            bus.ask_all("ask", b"", request);
+            assert_eq!(told.try_recv().is_ok(), enough < 3);
+            bus.close_gathering(number);
+            assert_eq!(*heard.lock().unwrap(), expected);
+        }
+        let (tell, told) = mpsc::channel();
+        let done = move |result: Result<()>| tell.send(result).unwrap();
+        let request = bus.await_answers(Arc::new(|_| false), Box::new(done)).unwrap();
+        bus.ask_all("nobody", b"", request);
+        assert!(told.try_recv().unwrap().is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod bus;
 use std::sync::Arc;
 
 use super::Host;
-use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Link, ReplyTo, Sink, SubscriptionKey};
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use crate::status::Result;
 
 /// The engine.
@@ -59,6 +59,26 @@ impl Engine for Local {
             return Err(error);
         }
         self.bus.ask(subject, payload, request);
+        Ok(())
+    }
+
+    fn ask_all(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        _echo: Echo,
+        timeout_ms: u32,
+        hear: Hear,
+        done: Done<()>,
+    ) -> Result<()> {
+        let request = self.bus.await_answers(hear, done)?;
+        let bus = Arc::clone(&self.bus);
+        let number = request.number;
+        if let Err(error) = self.host.after(timeout_ms, Box::new(move || bus.close_gathering(number))) {
+            self.bus.forget(number);
+            return Err(error);
+        }
+        self.bus.ask_all(subject, payload, request);
         Ok(())
     }
 

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{HeaderMap, Subscriber};
+use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::AbortHandle;
 
 use super::{Connected, Echo, Shared, disconnected, error};
-use crate::cluster::engine::{Answer, Done, Link, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Hear, Link, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// The headers with which NATS services say that they have failed.
@@ -157,6 +157,29 @@ impl Shared {
         Ok(())
     }
 
+    pub(super) fn ask_all(
+        self: &Arc<Self>,
+        subject: &str,
+        payload: &[u8],
+        echo: Echo,
+        timeout_ms: u32,
+        hear: Hear,
+        done: Done<()>,
+    ) -> Result<()> {
+        let client = self.connected(echo)?;
+        self.requests.try_acquire().map_err(|_| too_much())?.forget();
+        let timeout = Duration::from_millis(u64::from(timeout_ms));
+        let (subject, payload) = (subject.to_owned(), Bytes::copy_from_slice(payload));
+        let (shared, owed) = (Arc::clone(self), Owed(Some(done)));
+        self.runtime.spawn(async move {
+            let gathered = tokio::time::timeout(timeout, gather(&client, subject, payload, hear)).await;
+            shared.requests.add_permits(1);
+            // What has not come by now is missing.
+            owed.pay(gathered.unwrap_or(Ok(())));
+        });
+        Ok(())
+    }
+
     pub(super) fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
         let client = self.connected(Echo::Yes)?;
         let (subject, payload) = (to.0.to_string(), Bytes::copy_from_slice(payload));
@@ -178,6 +201,19 @@ impl Shared {
 
 fn too_much() -> Error {
     Error::new(Status::Again, "too much waits to be sent to the cluster")
+}
+
+async fn gather(client: &Client, subject: String, payload: Bytes, hear: Hear) -> Result<()> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| disconnected())?;
+    let sent = client.publish_with_reply(subject.clone(), inbox, payload).await;
+    sent.map_err(|failed| error::of_publish(failed.kind(), &subject))?;
+    while let Some(answer) = answers.next().await {
+        if answer.status == Some(StatusCode::NO_RESPONDERS) || hear(&answer.payload) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn hear(mut subscriber: Subscriber, sink: Sink) {

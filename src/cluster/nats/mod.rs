@@ -19,7 +19,7 @@ use async_nats::Client;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Link, ReplyTo, Sink, SubscriptionKey};
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::options::ClusterOptions;
 use crate::fault::{self, Call};
 use crate::log::Inside;
@@ -191,6 +191,18 @@ impl Engine for Nats {
 
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()> {
         self.shared.request(subject, payload, timeout_ms, done)
+    }
+
+    fn ask_all(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        echo: Echo,
+        timeout_ms: u32,
+        hear: Hear,
+        done: Done<()>,
+    ) -> Result<()> {
+        self.shared.ask_all(subject, payload, echo, timeout_ms, hear, done)
     }
 
     fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {

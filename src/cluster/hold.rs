@@ -1,0 +1,54 @@
+//! Calls that are under way: a server that stops waits for them, and their ends are told on the workers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Cluster, Done};
+use crate::status::{Error, Result, Status};
+
+/// Calls under way at once; more are refused.
+const CALLS_MAX: usize = 65_536;
+
+/// A call is under way until this is dropped.
+pub(super) struct Hold(Arc<Cluster>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::AcqRel);
+        self.0.leave_if_idle();
+    }
+}
+
+impl Cluster {
+    /// Begins a call, unless the server stops.
+    pub(super) fn hold(self: &Arc<Self>) -> Result<Hold> {
+        let before = self.in_hand.fetch_add(1, Ordering::AcqRel);
+        let hold = Hold(Arc::clone(self));
+        if self.is_leaving.load(Ordering::Acquire) {
+            return Err(Status::Stopped.into());
+        }
+        if before >= CALLS_MAX {
+            return Err(Error::new(Status::Again, format!("{CALLS_MAX} calls are under way")));
+        }
+        Ok(hold)
+    }
+
+    /// The same end, told on the worker of a lane; never inside of the call that it is the end of.
+    pub(crate) fn on_worker<T: Send + 'static>(self: &Arc<Self>, lane: u64, done: Done<T>) -> Result<Done<T>> {
+        let hold = self.hold()?;
+        Ok(Box::new(move |result| {
+            let host = Arc::clone(&hold.0.host);
+            let told = host.run(
+                lane,
+                Box::new(move || {
+                    done(result);
+                    drop(hold);
+                }),
+            );
+            if let Err((_, task)) = told {
+                // There is no memory to post it. Rather here than never.
+                task();
+            }
+        }))
+    }
+}
