@@ -7,6 +7,7 @@ use std::thread;
 
 use socket2::SockAddr;
 
+use crate::cluster;
 use crate::fault::{self, Call};
 use crate::log::Inside;
 use crate::net::Endpoint;
@@ -30,12 +31,20 @@ const JOBS_MAX: usize = 1024;
 pub(crate) fn resolve(endpoint: Endpoint, until_ms: u64, done: Done) -> Result<()> {
     /// One for the process: threads that wait for a name server belong to no server, and one that is freed does not
     /// have to wait for them. What `done` then finds gone is its own affair.
-    static RESOLVER: Resolver = Resolver::new(&|endpoint| endpoint.look_up());
+    static RESOLVER: Resolver = Resolver::new(&look_up);
     if sys::forked() {
         // The lock may be held for ever: by a thread that the child does not have.
         return Err(Status::Forked.into());
     }
     RESOLVER.add(Job { endpoint, until_ms, done })
+}
+
+/// Whatever has to be waited for: name servers, or the nodes of a cluster.
+fn look_up(endpoint: &Endpoint) -> Result<Vec<SockAddr>> {
+    match endpoint {
+        Endpoint::Cluster(target) => cluster::look_up(target),
+        other => other.look_up(),
+    }
 }
 
 struct Job {

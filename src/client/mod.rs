@@ -16,8 +16,9 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use self::exchange::Exchange;
+use crate::cluster;
 use crate::framing::Framing;
-use crate::net::{Endpoint, Target};
+use crate::net::{ClusterTarget, Endpoint, Target};
 use crate::resolver;
 use crate::server;
 use crate::status::{Error, Result, Status};
@@ -117,6 +118,13 @@ impl Plan {
             Some(addresses) => Ok(addresses.clone()),
             None => look_up(&self.endpoint, share_until_ms),
         };
+        // Where no node listens under the name, it may be that of a service.
+        if let (Err(error), Endpoint::Cluster(target)) = (&found, &self.endpoint)
+            && error.status == Status::NoService
+            && target.name.is_some()
+        {
+            return self.call(target, question, answer_bytes_max, until_ms);
+        }
         let mut addresses = VecDeque::from(found.map_err(Failure::Retry)?);
         loop {
             let socket = race::connect(&self.endpoint, &mut addresses, share_until_ms).map_err(Failure::Retry)?;
@@ -134,6 +142,33 @@ impl Plan {
                 Err(Failure::Retry(_)) if !addresses.is_empty() && sys::now_ms() < share_until_ms => {}
                 result => return result,
             }
+        }
+    }
+}
+
+impl Plan {
+    /// Calls a service of a cluster; once more if it may be called twice and the answer was lost.
+    fn call(
+        &self,
+        target: &ClusterTarget,
+        question: &[u8],
+        answer_bytes_max: usize,
+        until_ms: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let now_ms = sys::now_ms();
+        let half_ms = now_ms + until_ms.saturating_sub(now_ms) / 2;
+        let first = cluster::call_from_outside(target, question, if self.may_repeat { half_ms } else { until_ms });
+        let answer = match first {
+            Err(error) if error.status == Status::UnknownOutcome && self.may_repeat => {
+                cluster::call_from_outside(target, question, until_ms)
+            }
+            other => other,
+        };
+        match answer {
+            Ok(answer) if answer.len() > answer_bytes_max => Err(Failure::Final(Status::TooLong.into())),
+            Ok(answer) => Ok(answer),
+            Err(error) if error.status == Status::NoService => Err(Failure::Retry(error)),
+            Err(error) => Err(Failure::Final(error)),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod engine;
+mod find;
 pub(crate) mod handles;
 mod hold;
 mod local;
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use socket2::SockAddr;
+
 pub(crate) use self::addresses::Address;
 pub(crate) use self::engine::Done;
 use self::engine::{Engine, Link};
@@ -32,7 +35,7 @@ pub use self::members::{Member, Presence};
 use self::options::ClusterOptions;
 pub(crate) use self::presence::Count;
 pub(crate) use self::topics::Interest;
-use crate::net::ClusterUrl;
+use crate::net::{ClusterTarget, ClusterUrl};
 use crate::status::{Error, Result, Status};
 
 /// Something to be done on a worker: a call of the program's. One that is dropped instead must see to what it owes.
@@ -172,6 +175,7 @@ impl Cluster {
         cluster.begin_members()?;
         cluster.begin_presence()?;
         cluster.begin_addresses()?;
+        cluster.begin_finding()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
         events.listen(Box::new(move |link, reason| {
@@ -262,6 +266,10 @@ impl Cluster {
         self.let_go(CUT_MS);
     }
 
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
     /// Whether nothing of the program's is called for the cluster any more.
     pub(crate) fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Acquire)
@@ -288,6 +296,30 @@ impl Cluster {
         };
         self.engine.stop(flush_ms, Box::new(gone));
     }
+}
+
+/// The addresses behind the URL of a cluster. Waits for the cluster's servers.
+pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
+    #[cfg(feature = "cluster")]
+    return nats::outside::look_up(target);
+    #[cfg(not(feature = "cluster"))]
+    Err(no_clusters(target))
+}
+
+/// Calls a service behind the URL of a cluster, and waits for the answer.
+pub(crate) fn call_from_outside(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Result<Vec<u8>> {
+    #[cfg(feature = "cluster")]
+    return nats::outside::call(target, question, until_ms);
+    #[cfg(not(feature = "cluster"))]
+    {
+        let _ = (question, until_ms);
+        Err(no_clusters(target))
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+fn no_clusters(target: &ClusterTarget) -> Error {
+    Error::new(Status::Unsupported, format!("{target}: this libahoy is built without clusters"))
 }
 
 /// How long the engine has to send what waits to be sent when it is let go.

@@ -43,10 +43,11 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
             None => FRAMING_OWN,
         };
         let opened = Listener::open(&target.endpoint, mode)?.into_iter().map(Arc::new);
-        listening.extend(opened.map(|listener| Listening { listener, framing }));
+        listening.extend(opened.map(|listener| Listening { listener, framing, name: target.name.clone() }));
     }
     let listed = |listening: &&Listening| !listening.listener.is_copy();
     let addresses: Vec<String> = listening.iter().filter(listed).map(|at| at.listener.url().to_owned()).collect();
+    let named: Vec<String> = listening.iter().filter(listed).map(Listening::named_url).collect();
 
     let listeners: Vec<Arc<Listener>> = listening.iter().map(|at| Arc::clone(&at.listener)).collect();
 
@@ -57,8 +58,8 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
     let team = Team::new(workers.iter().map(Worker::shared));
     let host = ServerHost::new(&team);
     shared.set_cluster(match joins {
-        Some(options) => Cluster::join(options, &addresses, host)?,
-        None => Cluster::local(&addresses, host),
+        Some(options) => Cluster::join(options, &named, host)?,
+        None => Cluster::local(&named, host),
     });
     // Streams come to any worker. Whose datagrams a socket brings is for one worker to know: each has its own sockets.
     let (own, common): (Vec<_>, Vec<_>) = listening.into_iter().partition(|at| at.listener.is_datagram());

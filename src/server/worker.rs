@@ -50,6 +50,16 @@ pub(crate) struct Worker<D: Driver> {
 pub(super) struct Listening {
     pub(super) listener: Arc<Listener>,
     pub(super) framing: u8,
+    /// What it is called in its cluster.
+    pub(super) name: Option<String>,
+}
+
+impl Listening {
+    /// What other nodes are told.
+    pub(super) fn named_url(&self) -> String {
+        let url = self.listener.url();
+        self.name.as_ref().map_or_else(|| url.to_owned(), |name| format!("{url}?name={name}"))
+    }
 }
 
 /// Whether a worker goes on.
@@ -100,7 +110,7 @@ impl<D: Driver> Worker<D> {
     /// Gives it its colleagues, the listeners that they share, and the datagram listeners that are its own.
     pub(super) fn equip(&mut self, team: Team, shared: &[Listening], own: &[Listening]) -> Result<()> {
         self.context.team = team;
-        for Listening { listener, framing } in shared.iter().chain(own) {
+        for Listening { listener, framing, .. } in shared.iter().chain(own) {
             let number = self.listeners.len();
             let watched = match listener.is_datagram() {
                 true => self.driver.listen_datagrams(number, listener.as_fd()),

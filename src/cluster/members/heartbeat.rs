@@ -14,12 +14,12 @@ const META_BYTES_MAX: usize = 1_024;
 
 /// One heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heartbeat {
+pub(in crate::cluster) struct Heartbeat {
     pub(super) node: String,
     /// Which life of the node this is.
     pub(super) incarnation: u64,
     /// URLs with commas between.
-    pub(super) addresses: String,
+    pub(in crate::cluster) addresses: String,
     pub(super) meta: String,
     /// When it joined: milliseconds since 1970, by its own clock.
     pub(super) since_ms: u64,
@@ -53,7 +53,7 @@ impl Heartbeat {
     }
 
     /// None: it is no heartbeat, or one that no node of ours would send.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+    pub(in crate::cluster) fn read(payload: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(payload).ok().filter(|text| !text.contains('\0'))?;
         let (head, meta) = text.split_once("\n\n")?;
         let mut lines = head.lines();

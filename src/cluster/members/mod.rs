@@ -13,7 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::claim::Claim;
-use self::heartbeat::{ADDRESSES_BYTES_MAX, Heartbeat};
+pub(super) use self::heartbeat::Heartbeat;
+use self::heartbeat::ADDRESSES_BYTES_MAX;
 use self::watch::Watch;
 use super::engine::{Answer, Echo, Link, Message, SubscriptionKey};
 use super::{Cluster, LANE_CLUSTER};
@@ -249,6 +250,12 @@ impl Cluster {
             interval_ms: BEAT_MS,
             is_leaving: inner.has_left,
         }
+    }
+
+    /// What this node answers to those who look for nodes.
+    pub(super) fn introduction(&self) -> String {
+        let vitals = self.host.vitals();
+        self.said(&mut self.members.lock(), vitals).write()
     }
 
     /// All members, this node first.

@@ -225,7 +225,7 @@ async fn hear(mut subscriber: Subscriber, sink: Sink) {
     }
 }
 
-fn answer_of(message: async_nats::Message) -> Answer {
+pub(super) fn answer_of(message: async_nats::Message) -> Answer {
     let failure =
         message.headers.as_ref().and_then(|headers| headers.get(FAILURE)).map(|text| text.as_str().to_owned());
     Answer { payload: message.payload.to_vec(), failure }

@@ -9,6 +9,7 @@
 mod bus;
 mod error;
 mod link;
+pub(super) mod outside;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};

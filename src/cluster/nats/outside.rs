@@ -1,0 +1,122 @@
+//! A client that is no member: it connects to the cluster's servers for one question. Blocking; on a thread that may wait.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectOptions};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use socket2::SockAddr;
+use tokio::runtime::Builder;
+
+use super::error;
+use crate::cluster::find::{find_subject, service_subject};
+use crate::cluster::members::Heartbeat;
+use crate::net::{ClusterTarget, Endpoint, Target};
+use crate::status::{Error, Result, Status};
+use crate::sys;
+
+/// How long the first answer may take, and each after the one before it.
+const FIRST: Duration = Duration::from_millis(800);
+const NEXT: Duration = Duration::from_millis(60);
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The addresses of the nodes that listen under the target's name now, in an order of chance: many clients spread.
+/// `NoService`: none does.
+pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
+    let answers = block_on(gather(target))?;
+    let mut addresses = Vec::new();
+    for heartbeat in answers.iter().filter_map(|answer| Heartbeat::read(answer)) {
+        addresses.extend(listening(&heartbeat.addresses, target.name.as_deref()));
+    }
+    if addresses.is_empty() {
+        return Err(Error::new(Status::NoService, format!("{target}: no node listens there")));
+    }
+    let random = RandomState::new();
+    addresses.sort_by_cached_key(|address| random.hash_one(address.as_socket()));
+    Ok(addresses)
+}
+
+/// Calls a service of the cluster once. `NoService`: nobody offers it; `UnknownOutcome`: the answer is lost.
+pub(crate) fn call(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Result<Vec<u8>> {
+    let service = target.name.as_deref().unwrap_or_default();
+    let (subject, payload) = (service_subject(&target.cluster.name, service), Bytes::copy_from_slice(question));
+    let left = Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));
+    block_on(async {
+        let client = connect(target).await?;
+        let request = async_nats::Request::new().payload(payload).timeout(Some(left));
+        let answer = client.send_request(subject, request).await.map_err(|failed| {
+            let error = error::of_request(failed.kind(), &target.to_string());
+            let is_lost = matches!(error.status, Status::Timeout | Status::Disconnected);
+            if is_lost { Error { status: Status::UnknownOutcome, ..error } } else { error }
+        })?;
+        match super::bus::answer_of(answer) {
+            answer if answer.failure.is_some() => Err(Error::new(Status::Failed, answer.failure.unwrap_or_default())),
+            answer => Ok(answer.payload),
+        }
+    })
+}
+
+/// Runs it on this thread. What the runtime needs is gone afterwards, the connection included.
+fn block_on<T>(body: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(|error| Error::system("open a runtime", &error))?;
+    let result = runtime.block_on(body);
+    runtime.shutdown_background();
+    result
+}
+
+async fn connect(target: &ClusterTarget) -> Result<Client> {
+    let mut options = ConnectOptions::new().connection_timeout(CONNECT).max_reconnects(target.cluster.servers.len());
+    match &target.cluster.login {
+        Some((user, Some(password))) => options = options.user_and_password(user.clone(), password.clone()),
+        Some((token, None)) => options = options.token(token.clone()),
+        None => {}
+    }
+    options.connect(target.cluster.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed))
+}
+
+/// What everybody answers who is there. Nobody knows how many that are: those who are slower than the others by far are
+/// left out, and would not be a good choice either.
+async fn gather(target: &ClusterTarget) -> Result<Vec<Vec<u8>>> {
+    let client = connect(target).await?;
+    let gone = || Error::new(Status::Disconnected, "the cluster's server is gone");
+    let inbox = client.new_inbox();
+    let mut subscriber = client.subscribe(inbox.clone()).await.map_err(|_| gone())?;
+    let subject = find_subject(&target.cluster.name);
+    client.publish_with_reply(subject, inbox, Bytes::new()).await.map_err(|_| gone())?;
+    let mut answers = Vec::new();
+    let until = Instant::now() + FIRST;
+    loop {
+        let patience = if answers.is_empty() { until.saturating_duration_since(Instant::now()) } else { NEXT };
+        match tokio::time::timeout(patience, subscriber.next()).await {
+            Ok(Some(message)) if message.status.is_some() => return Ok(answers),
+            Ok(Some(message)) => answers.push(message.payload.to_vec()),
+            Ok(None) | Err(_) => return Ok(answers),
+        }
+    }
+}
+
+/// Those of a node's addresses that a stream can be opened to, under a name or any.
+fn listening(addresses: &str, name: Option<&str>) -> Vec<SockAddr> {
+    let targets = addresses.split(',').filter_map(|url| Target::parse(url).ok());
+    let meant = targets.filter(|target| name.is_none() || target.name.as_deref() == name);
+    let streams = meant.filter(|target| matches!(target.endpoint, Endpoint::Tcp { .. }));
+    streams.filter_map(|target| target.endpoint.look_up().ok()).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_of_the_name_are_meant() {
+        let addresses = "tcp://127.0.0.1:1?name=echo,tcp://127.0.0.1:2,udp://127.0.0.1:3?name=echo,nonsense,unix:/a";
+        let ports = |name| -> Vec<u16> {
+            listening(addresses, name).iter().filter_map(|address| Some(address.as_socket()?.port())).collect()
+        };
+        assert_eq!(ports(Some("echo")), [1]);
+        assert_eq!(ports(None), [1, 2]);
+        assert!(ports(Some("other")).is_empty());
+    }
+}

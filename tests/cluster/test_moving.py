@@ -1,0 +1,69 @@
+"""Clients that move to another node when theirs is gone."""
+
+import contextlib
+import os
+
+from brokers import Brokers
+from nodes import Node
+from talkers import PROGRAMS
+from waiting import SCALE, wait_until
+
+DEADLINE_S = 90
+MOVER = os.path.join(PROGRAMS, "mover")
+# Asked for: every client is served again within that time.
+SERVED_AGAIN_MS = 2000
+
+
+@contextlib.contextmanager
+def echoing(brokers, count):
+    """So many nodes that listen under "echo"."""
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(MOVER, "node", brokers.url("chat"), f"n{i}")) for i in range(count)]
+        for node in nodes:
+            node.expect("^ready ")
+        yield nodes
+
+
+def report(clients, word="report"):
+    clients.send(word)
+    found = clients.expect(r"^served (\d+) longest (\d+) downs (\d+)$")
+    return [int(each) for each in found.groups()]
+
+
+def test_a_hundred_clients_and_a_node_that_dies():
+    count = 100
+    with Brokers(3) as brokers, echoing(brokers, 3) as nodes, \
+            Node(MOVER, "clients", "cluster+" + brokers.url("chat") + "/echo", count) as clients:
+        clients.expect("^ready$")
+        wait_until(lambda: report(clients)[0] == count)
+        before = report(clients, "clear")[2]
+        nodes[0].kill()
+
+        def moved():
+            served, longest_ms, downs = report(clients)
+            return (downs - before, longest_ms) if downs > before and served == count else None
+
+        moves, longest_ms = wait_until(moved)
+        print(f"note: {moves} moved, the longest wait was {longest_ms} ms")
+        assert longest_ms <= SERVED_AGAIN_MS * SCALE
+
+
+def test_a_node_that_freezes_is_not_chosen():
+    with Brokers() as brokers, echoing(brokers, 2) as nodes:
+        nodes[0].freeze()
+        for _ in range(10):
+            with Node(MOVER, "ask", "cluster+" + brokers.url("chat") + "/echo", "hi") as asking:
+                asking.expect("^answer hi$")
+
+
+def test_nobody_listens_there():
+    with Brokers() as brokers, echoing(brokers, 1):
+        target = "cluster+" + brokers.url("chat")
+        for name, answer in (("/echo", "^answer hi$"), ("", "^answer hi$"), ("/other", "^failed AHOY_ERR_NO_SERVICE")):
+            with Node(MOVER, "ask", target + name, "hi") as asking:
+                asking.expect(answer)
+        with Node(MOVER, "ask", "cluster+" + brokers.url("nobody") + "/echo", "hi") as asking:
+            asking.expect("^failed AHOY_ERR_NO_SERVICE")
+        brokers.kill(0)
+        with Node(MOVER, "ask", target + "/echo", "hi") as asking:
+            asking.expect("^failed AHOY_ERR_DISCONNECTED")
