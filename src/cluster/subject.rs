@@ -8,7 +8,7 @@ pub(crate) use crate::net::check_name;
 
 /// Writes a name so that it is a part of a subject, a key, or a stream's name. No two names come out the same.
 pub(crate) fn encode(name: &[u8]) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(name.len());
     for (at, &byte) in name.iter().enumerate() {
         let is_token = |at: Option<&u8>| at.is_some_and(|byte| *byte != b'.');
         let is_separator = byte == b'.' && at > 0 && is_token(name.get(at - 1)) && is_token(name.get(at + 1));

@@ -89,6 +89,11 @@ impl Cluster {
         Ok(Interest { cluster: Arc::clone(self), name, members })
     }
 
+    /// Whether somebody of this node is in a topic.
+    pub(crate) fn has_interest(&self, name: &str) -> bool {
+        self.topics.lock().contains_key(name)
+    }
+
     fn hear_topic(&self, name: &Arc<str>) -> Result<SubscriptionKey> {
         let (host, topic) = (Arc::clone(&self.host), Arc::clone(name));
         let sink = move |message: &Message<'_>| host.deliver(&topic, message.payload);
@@ -96,7 +101,7 @@ impl Cluster {
     }
 
     fn topic_subject(&self, name: &str) -> String {
-        format!("{}.topic.{}", self.name, subject::encode(name.as_bytes()))
+        [&self.name, ".topic.", &subject::encode(name.as_bytes())].concat()
     }
 
     /// Publishes to the other nodes.

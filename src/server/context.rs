@@ -252,10 +252,16 @@ impl Context {
                     self.writable(conn);
                 }
             }
-            Command::Join { conn, topic } => self.join_posted(conn, &topic),
+            Command::Join { conn, topic, arrival } => {
+                self.join_posted(conn, &topic);
+                drop(arrival);
+            }
             Command::Leave { conn, topic } => drop(roster::with(|roster| roster.leave(conn, &topic))),
             Command::Publish(publish) => self.published(&publish),
-            Command::Subscribe(subscription) => self.take_subscription(subscription),
+            Command::Subscribe(subscription, arrival) => {
+                self.take_subscription(subscription);
+                drop(arrival);
+            }
             Command::Unsubscribe { id } => drop(roster::with(|roster| roster.unsubscribe(id))),
             Command::StartTimer(timer) => self.take_timer(*timer),
             Command::Run(task) => task(),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socket2::SockAddr;
 
 use super::connect::Connector;
+use super::shared::Arrival;
 use super::timers::{Timer, TimerId};
 use super::topics::{Publish, Subscription, SubscriptionId};
 use crate::cluster::Task;
@@ -85,13 +86,14 @@ pub(crate) enum Command {
     Join {
         conn: ConnId,
         topic: Box<str>,
+        arrival: Arrival,
     },
     Leave {
         conn: ConnId,
         topic: Box<str>,
     },
     Publish(Publish),
-    Subscribe(Box<Subscription>),
+    Subscribe(Box<Subscription>, Arrival),
     Unsubscribe {
         id: SubscriptionId,
     },
@@ -136,7 +138,7 @@ impl Command {
             | Self::Join { conn, .. }
             | Self::Leave { conn, .. } => Some(*conn),
             Self::Publish(_)
-            | Self::Subscribe(_)
+            | Self::Subscribe(..)
             | Self::Unsubscribe { .. }
             | Self::StartTimer(_)
             | Self::CancelTimer { .. }

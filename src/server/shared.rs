@@ -42,6 +42,24 @@ pub(crate) struct ServerShared {
     pub(crate) ended: Waker,
     /// Set before the first worker runs.
     cluster: OnceLock<Arc<Cluster>>,
+    /// Joins and subscriptions that are in a mailbox.
+    arrivals: AtomicUsize,
+}
+
+/// Somebody is on the way into a topic, until this is dropped.
+pub(crate) struct Arrival(Arc<ServerShared>);
+
+impl Arrival {
+    pub(super) fn new(server: &Arc<ServerShared>) -> Self {
+        server.arrivals.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.arrivals.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The server's user data: a word that only the program looks into.
@@ -130,7 +148,14 @@ impl ServerShared {
             workers_left: AtomicUsize::new(workers + 1),
             ended,
             cluster: OnceLock::new(),
+            arrivals: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether nobody of this node is in a topic. Who has asked to join before counts as in it: arrivals are looked at first,
+    /// so that who is no longer among them is seen in the topic.
+    pub(super) fn is_nobody_in(&self, topic: &str) -> bool {
+        self.arrivals.load(Ordering::Acquire) == 0 && self.cluster().is_some_and(|cluster| !cluster.has_interest(topic))
     }
 
     /// What it belongs to; None while the server is being started.

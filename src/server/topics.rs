@@ -12,7 +12,7 @@ use super::context::Context;
 use super::mailbox::{Command, UserWord};
 use super::membership::copy;
 use super::roster::{self, NOBODY, Roster};
-use super::shared::{FRAMING_OWN, ServerShared, Team, WorkerShared};
+use super::shared::{Arrival, FRAMING_OWN, ServerShared, Team, WorkerShared};
 use super::{Server, ServerId, commands, registry};
 use crate::conn::Flags;
 use crate::conn::handle::ConnId;
@@ -83,7 +83,11 @@ pub fn join(id: ConnId, topic: &str) -> Result<()> {
     checked(topic)?;
     match commands::here(id, |roster| roster.join(id, topic)) {
         Some(result) => result,
-        None => commands::post_open(id, Command::Join { conn: id, topic: copy(topic)? }),
+        None => {
+            let topic = copy(topic)?;
+            let worker = registry::find_worker(id).ok_or(Status::Stale)?;
+            commands::post_open(id, Command::Join { conn: id, topic, arrival: Arrival::new(&worker.server) })
+        }
     }
 }
 
@@ -122,6 +126,9 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
 
 /// Sends a message to everybody of this node in a topic.
 pub(super) fn spread(team: &Team, shared: &ServerShared, topic: &Arc<str>, message: &[u8]) -> Result<()> {
+    if shared.is_nobody_in(topic) {
+        return Ok(());
+    }
     // Its mailboxes hold any number of publishes: the limit on bytes bounds them, so they have to count what they are.
     let overhead = PUBLISH_BYTES + topic.len() + team.iter().count() * size_of::<Command>();
     let payload = Payload::new(message, overhead, shared.framings.get(FRAMING_OWN), &shared.budget)?;
@@ -206,9 +213,9 @@ fn subscribe_on(
         Some(Err(error)) => Err((error, subscription.expect("it was not taken"))),
         None => {
             let subscription = subscription.expect("it was not taken");
-            let command = Command::Subscribe(subscription);
+            let command = Command::Subscribe(subscription, Arrival::new(&worker.server));
             worker.mailbox.post_after(command, announce).map_err(|(error, command)| match command {
-                Command::Subscribe(subscription) => (error, subscription),
+                Command::Subscribe(subscription, _) => (error, subscription),
                 _ => unreachable!("it was a subscription"),
             })
         }

@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::claim::Claim;
-pub(super) use self::heartbeat::Heartbeat;
 use self::heartbeat::ADDRESSES_BYTES_MAX;
+pub(super) use self::heartbeat::Heartbeat;
 use self::watch::Watch;
 use super::engine::{Answer, Echo, Link, Message, SubscriptionKey};
 use super::{Cluster, LANE_CLUSTER};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::task::AbortHandle;
 
 use super::{Connected, Echo, Shared, disconnected, error};
-use crate::cluster::engine::{Answer, Done, Hear, Link, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Hear, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// The headers with which NATS services say that they have failed.
@@ -61,6 +61,11 @@ impl Bus {
         drop(all);
     }
 
+    /// To be called each second.
+    pub(super) fn beat(&self) {
+        self.risk.beat();
+    }
+
     pub(super) fn count_risk(&self) {
         self.risk.count();
     }
@@ -72,7 +77,7 @@ impl Bus {
 
 impl Shared {
     pub(super) fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()> {
-        if self.events.link() != Link::Up {
+        if !self.events.is_up() {
             return Err(disconnected());
         }
         let client = self.client(echo);
@@ -250,29 +255,31 @@ impl<T> Drop for Owed<T> {
     }
 }
 
-/// Counts messages that were taken within a second before the link was lost: NATS does not say what has become of them.
+/// Counts messages that were taken in the second or two before the link was lost: NATS does not say what has become of them.
 #[derive(Default)]
 struct Risk {
-    window: Mutex<Option<(Instant, u64, u64)>>,
+    taken: AtomicU64,
+    /// What was taken by the last beat of the clock, and by the one before it.
+    settled: Mutex<[u64; 2]>,
     messages: AtomicU64,
 }
 
 impl Risk {
+    #[inline]
     fn taken(&self) {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        match window.as_mut() {
-            Some((since, current, _)) if now.duration_since(*since) < Duration::from_secs(1) => *current += 1,
-            Some((since, current, before)) => (*since, *before, *current) = (now, *current, 1),
-            None => *window = Some((now, 1, 0)),
-        }
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A second has passed.
+    fn beat(&self) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        *settled = [settled[1], self.taken.load(Ordering::Relaxed)];
     }
 
     fn count(&self) {
-        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((since, current, before)) = window {
-            let recent = if since.elapsed() < Duration::from_secs(2) { current + before } else { 0 };
-            self.messages.fetch_add(recent, Ordering::Relaxed);
-        }
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.messages.fetch_add(taken - settled[0], Ordering::Relaxed);
+        *settled = [taken; 2];
     }
 }

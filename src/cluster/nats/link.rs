@@ -1,7 +1,7 @@
 //! Staying connected. The client reconnects by itself after a loss; what it gives up for good (it was refused at the first
 //! try, or shut out later) is begun anew here, with the subscriptions that there are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,8 @@ struct EventsState {
     changed: Condvar,
     listener: Mutex<Option<Listener>>,
     reconnects: AtomicU64,
+    /// The link is up: for those who ask with each message.
+    is_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -200,6 +202,11 @@ impl Events {
         self.lock().link()
     }
 
+    #[inline]
+    pub(super) fn is_up(&self) -> bool {
+        self.0.is_up.load(Ordering::Acquire)
+    }
+
     pub(super) fn reconnects(&self) -> u64 {
         self.0.reconnects.load(Ordering::Relaxed)
     }
@@ -225,6 +232,7 @@ impl Events {
                 self.0.reconnects.fetch_add(1, Ordering::Relaxed);
             }
             state.was_up |= now_up;
+            self.0.is_up.store(now_up, Ordering::Release);
         }
         self.changed();
     }
@@ -234,6 +242,7 @@ impl Events {
             let mut state = self.lock();
             state.is_up[echo as usize] = false;
             state.failure = Some(failure);
+            self.0.is_up.store(false, Ordering::Release);
         }
         self.changed();
     }

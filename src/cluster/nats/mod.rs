@@ -100,6 +100,14 @@ impl Nats {
             if ready.send(Ok(Arc::clone(&shared))).is_err() {
                 return;
             }
+            let beating = Arc::clone(&shared);
+            runtime.spawn(async move {
+                let mut beat = tokio::time::interval(Duration::from_secs(1));
+                loop {
+                    beat.tick().await;
+                    beating.bus.beat();
+                }
+            });
             let connect = Arc::new(connect);
             for echo in [Echo::No, Echo::Yes] {
                 runtime.spawn(link::stay_connected(Arc::clone(&shared), Arc::clone(&connect), echo));
@@ -145,7 +153,7 @@ impl Shared {
 
     /// A client of its own for a task; `Disconnected` while the link is down.
     fn connected(&self, echo: Echo) -> Result<Client> {
-        if self.events.link() != Link::Up {
+        if !self.events.is_up() {
             return Err(disconnected());
         }
         self.client(echo).as_ref().map(|connected| connected.client.clone()).ok_or_else(disconnected)
