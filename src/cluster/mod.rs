@@ -16,6 +16,7 @@ mod local;
 mod members;
 #[cfg(feature = "cluster")]
 mod nats;
+mod observe;
 pub mod options;
 mod presence;
 mod subject;

@@ -8,7 +8,7 @@ mod turns;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use text::{Detail, text};
+pub use text::{Detail, Family, Kind, text};
 pub use turns::{TurnSums, Turns};
 
 use crate::status::Status;

@@ -72,11 +72,34 @@ const EXPECTED: [Status; 13] = [
     Status::Unreachable,
 ];
 
+/// How a value behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// One more metric, of those that only some servers have.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Its name, without the ending of counters.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// Labels (`a="b",c="d"`, or none) and values.
+    pub samples: Vec<(String, u64)>,
+}
+
 /// Writes all of it.
-pub fn text(stats: &Stats, detail: &Detail) -> String {
+pub fn text(stats: &Stats, detail: &Detail, more: &[Family]) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     // Writing to a string cannot fail.
     let _ = page.write(stats, detail);
+    let _ = more.iter().try_for_each(|family| page.more(family));
     page.0
 }
 
@@ -99,6 +122,21 @@ impl Page {
             detail.log_held_back,
         )?;
         self.turns(&detail.turns)
+    }
+
+    fn more(&mut self, family: &Family) -> fmt::Result {
+        let (kind, ending) = match family.kind {
+            Kind::Counter => ("counter", "_total"),
+            Kind::Gauge => ("gauge", ""),
+        };
+        self.family(&format!("{}{ending}", family.name), kind, family.help)?;
+        for (labels, value) in &family.samples {
+            match labels.as_str() {
+                "" => writeln!(self.0, "{}{ending} {value}", family.name)?,
+                labels => writeln!(self.0, "{}{ending}{{{labels}}} {value}", family.name)?,
+            }
+        }
+        Ok(())
     }
 
     fn connections(&mut self, stats: &Stats, detail: &Detail) -> fmt::Result {

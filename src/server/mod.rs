@@ -248,7 +248,8 @@ impl Server {
         detail.queued_bytes_max = limits.queue_total_bytes_max;
         detail.log_held_back = crate::log::held_back();
         self.team.iter().for_each(|worker| detail.add(&worker.counters, worker.mailbox.len()));
-        metrics::text(&self.stats(), &detail)
+        let more = self.shared.cluster().map(|cluster| cluster.families()).unwrap_or_default();
+        metrics::text(&self.stats(), &detail, &more)
     }
 
     /// How it stands to its cluster.

@@ -62,7 +62,7 @@ fn page(fill: impl Fn(&Counters)) -> (String, BTreeMap<String, Family>) {
     stats.add(&counters, 10);
     let mut detail = Detail { driver: "epoll", connections_max: 100, log_held_back: 8, ..Detail::default() };
     detail.add(&counters, 7);
-    let text = text(&stats, &detail);
+    let text = text(&stats, &detail, &[]);
     let families = parse(&text);
     (text, families)
 }

@@ -1,0 +1,56 @@
+//! What there is to see of a cluster, for the metrics.
+
+use super::members::Presence;
+use super::{Cluster, State};
+use crate::metrics::{Family, Kind};
+
+impl Cluster {
+    /// All of it, as far as there is something: a server without a cluster has neither a link nor other members.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        if self.is_local() {
+            return Vec::new();
+        }
+        let labels = format!("cluster=\"{}\",node=\"{}\",engine=\"{}\"", self.name, self.node, self.engine.name());
+        let counts = self.engine.counts();
+        let one = |name, help, value| Family { name, help, kind: Kind::Counter, samples: vec![(String::new(), value)] };
+        vec![
+            Family {
+                name: "ahoy_cluster_info",
+                help: "The cluster, this node, and what carries the cluster; always 1.",
+                kind: Kind::Gauge,
+                samples: vec![(labels, 1)],
+            },
+            Family {
+                name: "ahoy_cluster_up",
+                help: "1 while the cluster is joined.",
+                kind: Kind::Gauge,
+                samples: vec![(String::new(), u64::from(self.state().is_up() && self.state() != State::Left))],
+            },
+            self.member_family(),
+            one("ahoy_cluster_reconnects", "Times that the cluster was joined again.", counts.reconnects),
+            one(
+                "ahoy_cluster_slow_consumers",
+                "Times that messages of other nodes were dropped because this one was slow to take them.",
+                counts.slow_consumer_drops,
+            ),
+            one(
+                "ahoy_cluster_messages_at_risk",
+                "Messages that were taken shortly before the cluster was lost: some may not have left.",
+                counts.at_risk,
+            ),
+        ]
+    }
+
+    fn member_family(&self) -> Family {
+        let members = self.members();
+        let count = |presence| members.iter().filter(|member| member.presence == presence).count() as u64;
+        let states = [("up", Presence::Up), ("suspect", Presence::Suspect), ("unknown", Presence::Unknown)];
+        let samples = states.map(|(state, presence)| (format!("state=\"{state}\""), count(presence)));
+        Family {
+            name: "ahoy_cluster_members",
+            help: "Nodes of the cluster, this one included, by what is known of them.",
+            kind: Kind::Gauge,
+            samples: samples.into(),
+        }
+    }
+}
