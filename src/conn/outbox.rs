@@ -32,6 +32,7 @@ enum Segment {
 }
 
 impl Segment {
+    #[inline]
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Copied(bytes) => bytes,
@@ -297,6 +298,7 @@ impl Outbox {
     }
 
     /// What is not sent, in order.
+    #[inline]
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
         let tail = Some(self.tail.as_slice()).filter(|tail| !tail.is_empty());
