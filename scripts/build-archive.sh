@@ -79,3 +79,5 @@ generated=$(sed -nE '/"build-script-executed".*#(ahoy@)?[0-9.]+"/s/.*"out_dir":"
 rm -rf "$(dirname "$archive")/man"
 cp -r "$generated/man" "$(dirname "$archive")/man"
 cp "$built/libahoy.a" "$archive"
+# The sanitizers' variants have no need to be small.
+if [ -z "$triple" ]; then scripts/drop-backtraces.sh "$archive"; fi
