@@ -74,9 +74,9 @@ lib: $(LIB)/libahoy.so $(if $(SAN),,$(LIB)/libahoy.a)
 SOURCES := Cargo.toml Cargo.lock cbindgen.toml $(shell find src codegen -type f)
 
 # What rustc makes of the sources: one archive, with the list of system libraries and the man pages beside it.
-$(RAW): $(SOURCES) scripts/build-archive.sh
+$(RAW): $(SOURCES) scripts/build-archive.sh scripts/drop-backtraces.sh
 	$(call say,CARGO,$@)
-	$(Q)V=$(V) scripts/build-archive.sh $(VARIANT) $@
+	$(Q)V=$(V) CC='$(CC)' AR='$(AR)' OBJCOPY='$(OBJCOPY)' scripts/build-archive.sh $(VARIANT) $@
 
 $(LIB)/$(SO): $(RAW) $(MAP)
 	$(call say,LINK,$@)

@@ -19,6 +19,9 @@ fi
 # The paths of this machine stay out of the panic messages in the library: two builds of one source are equal.
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 flags=("--remap-path-prefix=$registry=crates" "--remap-path-prefix=$PWD=ahoy")
+# A third of what is usual: most of the library runs once in the life of a connection or less. What runs for each message
+# is inlined because it is marked so.
+flags+=("-Cllvm-args=-inline-threshold=75")
 toolchain=()
 options=(--lib --crate-type staticlib --release --locked)
 [ "${V:-0}" = 1 ] || options+=(--quiet)
@@ -76,3 +79,5 @@ generated=$(sed -nE '/"build-script-executed".*#(ahoy@)?[0-9.]+"/s/.*"out_dir":"
 rm -rf "$(dirname "$archive")/man"
 cp -r "$generated/man" "$(dirname "$archive")/man"
 cp "$built/libahoy.a" "$archive"
+# The sanitizers' variants have no need to be small.
+if [ -z "$triple" ]; then scripts/drop-backtraces.sh "$archive"; fi

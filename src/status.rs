@@ -176,13 +176,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error with its detail.
+    #[cold]
     pub fn new(status: Status, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into() }
     }
 
     /// An error of the operating system in `what` ("bind tcp://0.0.0.0:80").
     pub fn system(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(Status::from(error), format!("{what}: {}", system_text(error)))
+        // One function, whatever it is about.
+        #[cold]
+        #[inline(never)]
+        fn of(what: &dyn fmt::Display, error: &io::Error) -> Error {
+            Error::new(Status::from(error), format!("{what}: {}", system_text(error)))
+        }
+        of(&what, error)
     }
 }
 

@@ -72,6 +72,7 @@ impl<T> Wheel<T> {
     }
 
     /// Cancels a timer, if it has not expired.
+    #[inline]
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get(key.index as usize)?;
         if entry.generation != key.generation || entry.payload.is_none() {
@@ -118,6 +119,7 @@ impl<T> Wheel<T> {
 
     /// The occupied slot that comes up first, and when. Lower levels come before higher ones: what lies higher
     /// lies beyond the whole of the level below.
+    #[inline]
     fn next_slot(&self) -> Option<(usize, u64)> {
         let level = self.occupied.iter().position(|bits| *bits != 0)?;
         let shift = SLOT_BITS * level;

@@ -1,5 +1,6 @@
 //! What stands between C and a Rust function: forks, panics, and the text of the last error.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,13 +21,13 @@ thread_local! {
 #[inline]
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Status {
     if sys::forked() {
-        return fail(&Status::Forked.into());
+        return fail(Status::Forked.into());
     }
     let _inside = log::Inside::enter();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => Status::Ok,
-        Ok(Err(error)) => fail(&error),
-        Err(payload) => fail(&Error::new(Status::Panic, log::panic_text(&*payload))),
+        Ok(Err(error)) => fail(error),
+        Err(payload) => caught(payload),
     }
 }
 
@@ -35,13 +36,13 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Status {
 #[inline]
 pub(super) fn guard_here(here: impl FnOnce() -> Option<Result<()>>, elsewhere: impl FnOnce() -> Result<()>) -> Status {
     if sys::forked() {
-        return fail(&Status::Forked.into());
+        return fail(Status::Forked.into());
     }
     match catch_unwind(AssertUnwindSafe(here)) {
         Ok(Some(Ok(()))) => Status::Ok,
-        Ok(Some(Err(error))) => fail(&error),
+        Ok(Some(Err(error))) => fail(error),
         Ok(None) => guard(elsewhere),
-        Err(payload) => fail(&Error::new(Status::Panic, log::panic_text(&*payload))),
+        Err(payload) => caught(payload),
     }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn guard_short(shortly: impl FnOnce() -> bool, otherwise: impl FnOnce
 /// Runs the body of an export that returns something else; `otherwise` where it has nothing to return.
 pub(super) fn guard_or<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>) -> T {
     if sys::forked() {
-        fail(&Status::Forked.into());
+        fail(Status::Forked.into());
         return otherwise;
     }
     guard_pure(otherwise, body)
@@ -69,9 +70,17 @@ pub(super) fn guard_pure<T: Copy>(otherwise: T, body: impl FnOnce() -> Option<T>
     catch_unwind(AssertUnwindSafe(body)).ok().flatten().unwrap_or(otherwise)
 }
 
+/// What a panic comes to. Like [`fail`] it takes what it is given, so that this is dropped here, and not in each export.
+#[cold]
+#[inline(never)]
+fn caught(payload: Box<dyn Any + Send>) -> Status {
+    fail(Error::new(Status::Panic, log::panic_text(&*payload)))
+}
+
 /// Keeps the detail of an error for `ahoy_last_error`.
 #[cold]
-fn fail(error: &Error) -> Status {
+#[inline(never)]
+fn fail(error: Error) -> Status {
     let sentence = error.status.text().to_bytes();
     let detail = if error.detail.is_empty() { sentence } else { error.detail.as_bytes() };
     // A thread that is ending may have given its locals back already: then there is nobody left to ask.

@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::SockAddr;
@@ -175,13 +175,25 @@ impl Plan {
 
 /// Looks a name up on another thread, so that a name server that does not answer cannot hold up this one.
 fn look_up(endpoint: &Endpoint, until_ms: u64) -> Result<Vec<SockAddr>> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    // An answer that comes too late finds nobody.
-    let done = Box::new(move |found| drop(sender.send(found)));
+    // Of one value and one thread that waits for it a channel would make ten times the code.
+    let answer = Arc::new((Mutex::new(None), Condvar::new()));
+    let done = {
+        let answer = Arc::clone(&answer);
+        Box::new(move |found| {
+            let (place, has_come) = &*answer;
+            // An answer that comes too late finds nobody.
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            has_come.notify_one();
+        })
+    };
     resolver::resolve(endpoint.clone(), until_ms, done)?;
+    let (place, has_come) = &*answer;
+    let place = place.lock().unwrap_or_else(PoisonError::into_inner);
     let left = Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));
-    let late = |_| Err(Error::new(Status::Timeout, format!("{endpoint}: the name was not resolved in time")));
-    receiver.recv_timeout(left).unwrap_or_else(late)
+    let (mut place, _) =
+        has_come.wait_timeout_while(place, left, |found| found.is_none()).unwrap_or_else(PoisonError::into_inner);
+    let late = || Err(Error::new(Status::Timeout, format!("{endpoint}: the name was not resolved in time")));
+    place.take().unwrap_or_else(late)
 }
 
 /// Copies the answer to where the program wants it, with a zero byte behind.

@@ -31,6 +31,7 @@ impl Ids {
         Self { worker, places: Mutex::new(places) }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,6 +32,7 @@ enum Segment {
 }
 
 impl Segment {
+    #[inline]
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Copied(bytes) => bytes,
@@ -243,6 +244,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Room for so many segments more. Mostly it is there.
+    #[inline]
+    fn reserve_segments(&mut self, count: usize) -> Result<(), TryReserveError> {
+        if self.segments.capacity() - self.segments.len() >= count { Ok(()) } else { self.segments.try_reserve(count) }
+    }
+
     /// Makes a segment of the tail. The caller has made room for it.
     fn seal(&mut self) {
         if !self.tail.is_empty() {
@@ -254,7 +261,7 @@ impl Outbox {
     /// and nothing is queued.
     pub(crate) fn push_lent(&mut self, frame: &Frame<'_>, lent: &mut Option<LentBytes>) -> Result<(), TryReserveError> {
         // First everything that can fail.
-        self.segments.try_reserve(3)?;
+        self.reserve_segments(3)?;
         let mut suffix = Vec::new();
         sys::reserve(&mut suffix, frame.suffix().len())?;
         if !frame.prefix().is_empty() {
@@ -272,7 +279,7 @@ impl Outbox {
     /// Takes a share in a payload, its frame included.
     #[inline]
     pub(crate) fn push_share(&mut self, share: Share) -> Result<(), TryReserveError> {
-        self.segments.try_reserve(2)?;
+        self.reserve_segments(2)?;
         self.seal();
         self.bytes += share.as_slice().len();
         self.segments.push_back(Segment::Shared(share));
@@ -291,6 +298,7 @@ impl Outbox {
     }
 
     /// What is not sent, in order.
+    #[inline]
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
         let tail = Some(self.tail.as_slice()).filter(|tail| !tail.is_empty());

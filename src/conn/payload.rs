@@ -64,6 +64,7 @@ impl Share {
         Self { payload: Arc::clone(payload), is_framed }
     }
 
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         if self.is_framed { &self.payload.bytes } else { self.payload.message() }
     }

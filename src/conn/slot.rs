@@ -130,6 +130,7 @@ impl Slot {
     }
 
     /// The user data and the peer, from any thread: read, then checked to have been this connection's.
+    #[inline]
     pub(crate) fn read(&self, id: ConnId) -> Option<(HostUser, Peer)> {
         if !self.is(id) {
             return None;

@@ -33,6 +33,7 @@ pub fn send_again(id: ConnId, message: &[u8]) -> bool {
 }
 
 /// Sends a copy of a message.
+#[inline]
 pub fn send(id: ConnId, message: &[u8]) -> Result<()> {
     send_here(id, message).unwrap_or_else(|| post_parts(id, &[message]))
 }
@@ -276,6 +277,7 @@ impl Remote {
         if is_open { Ok(()) } else { Err(Status::Closed.into()) }
     }
 
+    #[inline]
     fn check_length(&self, length: usize, cost: Cost) -> Result<()> {
         too_long(&self.worker.server.limits, length, cost.conn, self.peer()?.is_datagram())
     }
@@ -289,10 +291,12 @@ impl Remote {
         Ok(self.slot.read(self.id).ok_or(Status::Stale)?.1)
     }
 
+    #[inline]
     fn framing(&self) -> &Framing {
         self.worker.server.framings.get(self.slot.framing())
     }
 
+    #[inline]
     fn post(&self, command: Command) -> Result<(), (Error, Command)> {
         self.worker.mailbox.post(command)
     }

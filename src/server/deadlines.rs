@@ -25,6 +25,7 @@ impl Roster {
     }
 
     /// How long the connection may be idle; 0: for ever.
+    #[inline]
     fn idle_ms(&mut self, id: ConnId) -> u64 {
         let limits = self.server.limits;
         let is_datagram = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::DATAGRAM));

@@ -206,16 +206,19 @@ impl Mailbox {
         Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), waker }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Posts a request. On an error the command comes back with it.
+    #[inline]
     pub(crate) fn post(&self, command: Command) -> Result<(), (Error, Command)> {
         self.post_after(command, || {})
     }
 
     /// Posts a request; once it is sure that it can be posted, and before the worker can see it, `first` is done.
+    #[inline]
     pub(crate) fn post_after(&self, command: Command, first: impl FnOnce()) -> Result<(), (Error, Command)> {
         match self.room_for(&command) {
             Ok(room) => {

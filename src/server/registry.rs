@@ -57,6 +57,7 @@ impl<T> Registry<T> {
         place.owner.take()
     }
 
+    #[inline]
     fn find(&self, at: u32) -> Option<Arc<T>> {
         self.places.read().unwrap_or_else(PoisonError::into_inner).get(at as usize)?.owner.clone()
     }
@@ -121,6 +122,7 @@ pub(super) fn remove_worker(worker: &WorkerShared) {
 }
 
 /// The worker that a connection's handle names.
+#[inline]
 pub(super) fn find_worker(conn: ConnId) -> Option<Arc<WorkerShared>> {
     WORKERS.find(conn.worker())
 }

@@ -212,15 +212,18 @@ impl Roster {
 
     /// Whether the connection lives here. (A handle that was given out for a connection that is still in the
     /// mailbox does not, yet.)
+    #[inline]
     pub(super) fn knows(&mut self, id: ConnId) -> bool {
         id.worker() == self.me.number && self.conn(id).is_some()
     }
 
+    #[inline]
     pub(super) fn user(&self, id: ConnId) -> HostUser {
         self.slots.slot(id.index()).user()
     }
 
     /// What few connections have, of one that has it.
+    #[inline]
     pub(super) fn extra(&mut self, id: ConnId) -> Option<&mut Extra> {
         self.conn(id)?.extra.as_deref_mut()
     }

@@ -245,6 +245,7 @@ impl Roster {
     }
 
     /// Takes what was counted and is not queued any more out of the counts.
+    #[inline]
     pub(super) fn unqueue(&mut self, id: ConnId, length: usize, cost: Cost) {
         let slot = self.slots.slot(id.index());
         slot.set_queued(slot.queued() - cost.conn);

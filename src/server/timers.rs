@@ -230,6 +230,7 @@ impl Roster {
         Ok(())
     }
 
+    #[inline]
     fn timer(&mut self, at: u32) -> Option<&mut Timer> {
         self.timers.places.get_mut(at)?.as_mut()
     }

@@ -375,6 +375,7 @@ pub fn is_open(fd: RawFd) -> bool {
 }
 
 /// Reads from a stream socket into `buffer`, without waiting; 0 at its end.
+#[inline]
 pub fn recv(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: the buffer is writable for its whole length.
     retry(Call::Recv, || unsafe {
@@ -447,6 +448,7 @@ pub unsafe fn owned(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Makes a call again as long as signal handlers interrupt it.
+#[inline]
 pub(crate) fn retry(call: Call, mut make: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
         let made = fault::check(call).and_then(|()| usize::try_from(make()).map_err(|_| Error::last_os_error()));

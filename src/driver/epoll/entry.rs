@@ -63,6 +63,7 @@ pub(super) enum Watched {
     Broken,
 }
 
+#[inline]
 pub(super) fn find(entries: &mut Chunks<Entry>, conn: ConnId) -> Option<&mut Entry> {
     entries
         .get_mut(conn.index())
