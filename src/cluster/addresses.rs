@@ -75,8 +75,7 @@ impl Cluster {
     }
 
     fn deliver(&self, message: &Message<'_>) {
-        let conn = message.subject.rsplit('.').next().and_then(|token| u64::from_str_radix(token, 16).ok());
-        let sent = self.host.send(conn.unwrap_or(0), message.payload);
+        let sent = address_of(message.subject).and_then(|address| self.host.send(address.conn, message.payload));
         if let Err(error) = &sent {
             log::debug!("{}: {error}", message.subject);
         }
@@ -209,6 +208,14 @@ impl Parcel {
     }
 }
 
+/// The last two tokens of a subject. Nothing else names a connection, however much it looks like a number.
+fn address_of(subject: &str) -> Result<Address> {
+    let mut tokens = subject.rsplitn(3, '.');
+    let (conn, node) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
+    let address = if conn.len() == 16 { format!("{node}{conn}").parse() } else { Err(Status::Stale.into()) };
+    address.map_err(|_| Status::Stale.into())
+}
+
 /// The answer is the name of a status.
 fn read(answer: &[u8]) -> Result<()> {
     match Status::all().find(|status| status.name().to_bytes() == answer) {
@@ -236,8 +243,19 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_has_an_address() {
+        let subject = "chat.conn.0000000000000001.00000000000000ff";
+        assert_eq!(address_of(subject).unwrap(), Address { node: 1, conn: 255 });
+        for subject in
+            ["", "a", "chat.conn.1.2", "c.0000000000000001.+0000000000000ff", "c.1000000000000000100.000000000000f"]
+        {
+            assert_eq!(address_of(subject).unwrap_err().status, Status::Stale, "{subject}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_a_status() {
-        assert_eq!(read(b"AHOY_OK"), Ok(()));
+        assert!(read(b"AHOY_OK").is_ok());
         assert_eq!(read(b"AHOY_ERR_AGAIN").unwrap_err().status, Status::Again);
         assert_eq!(read(b"").unwrap_err().status, Status::UnknownOutcome);
         assert_eq!(read(b"AHOY_OK ").unwrap_err().status, Status::UnknownOutcome);

@@ -97,18 +97,11 @@ pub(crate) trait Engine: Send + Sync {
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()>;
 
     /// Asks everybody who hears a subject: hands over one answer after the other until there are enough, or the time is
-    /// over, or nobody hears it. That is no error. `echo` is that of those who subscribe there.
-    fn ask_all(
-        &self,
-        subject: &str,
-        payload: &[u8],
-        echo: Echo,
-        timeout_ms: u32,
-        hear: Hear,
-        done: Done<()>,
-    ) -> Result<()>;
+    /// over, or nobody hears it. That is no error.
+    fn ask_all(&self, subject: &str, payload: &[u8], timeout_ms: u32, hear: Hear, done: Done<()>) -> Result<()>;
 
-    /// Answers a request.
+    /// Answers a request that was heard by a subscription with [`Echo::Yes`]. Where an answer goes may be known only to the
+    /// server that has brought the request, so it takes the same way back.
     fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()>;
 
     /// Calls back in a while, on a thread of the engine's; again and again until it answers false.

@@ -27,7 +27,7 @@ impl Cluster {
     /// Answers others from here on.
     pub(super) fn begin_presence(self: &Arc<Self>) -> Result<()> {
         let sink = with(&Arc::downgrade(self), |cluster, message| cluster.respond_count(message));
-        self.engine.subscribe(&self.count_subject(), None, Echo::No, sink).map(drop)
+        self.engine.subscribe(&self.count_subject(), None, Echo::Yes, sink).map(drop)
     }
 
     /// The payload is a topic; the answer is who we are, and a number.
@@ -42,7 +42,7 @@ impl Cluster {
     /// Counts the connections in a topic. `done` may be called before this returns.
     pub(crate) fn topic_count(self: &Arc<Self>, topic: &str, done: Done<Count>) -> Result<()> {
         let hold = self.hold()?;
-        let own = self.topics.members(topic);
+        let (own, own_node) = (self.topics.members(topic), self.members.incarnation);
         if self.is_local() {
             done(Ok(Count { connections: own, silent: 0 }));
             return Ok(());
@@ -53,7 +53,8 @@ impl Cluster {
         let (wanted, bound) = (others.clone(), others.len() + STRANGERS_MAX);
         let heard = move |answer: &[u8]| {
             let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((node, count)) = read(answer) {
+            // We hear ourselves as well.
+            if let Some((node, count)) = read(answer).filter(|(node, _)| *node != own_node) {
                 counts.insert(node, count);
             }
             counts.len() >= bound || wanted.iter().all(|node| counts.contains_key(node))
@@ -67,7 +68,7 @@ impl Cluster {
             drop(hold);
         };
         let (subject, payload) = (self.count_subject(), topic.as_bytes());
-        self.engine.ask_all(&subject, payload, Echo::No, GATHER_MS, Arc::new(heard), Box::new(finish))
+        self.engine.ask_all(&subject, payload, GATHER_MS, Arc::new(heard), Box::new(finish))
     }
 }
 

@@ -6,7 +6,7 @@ import socket
 
 from nodes import Node
 
-PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/cluster-tests")
+PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/cluster")
 LOCAL, JOINING, JOINED, DISCONNECTED, REJOINED, LEFT = range(6)
 
 

@@ -62,15 +62,7 @@ impl Engine for Local {
         Ok(())
     }
 
-    fn ask_all(
-        &self,
-        subject: &str,
-        payload: &[u8],
-        _echo: Echo,
-        timeout_ms: u32,
-        hear: Hear,
-        done: Done<()>,
-    ) -> Result<()> {
+    fn ask_all(&self, subject: &str, payload: &[u8], timeout_ms: u32, hear: Hear, done: Done<()>) -> Result<()> {
         let request = self.bus.await_answers(hear, done)?;
         let bus = Arc::clone(&self.bus);
         let number = request.number;

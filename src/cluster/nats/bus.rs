@@ -166,12 +166,11 @@ impl Shared {
         self: &Arc<Self>,
         subject: &str,
         payload: &[u8],
-        echo: Echo,
         timeout_ms: u32,
         hear: Hear,
         done: Done<()>,
     ) -> Result<()> {
-        let client = self.connected(echo)?;
+        let client = self.connected(Echo::Yes)?;
         self.requests.try_acquire().map_err(|_| too_much())?.forget();
         let timeout = Duration::from_millis(u64::from(timeout_ms));
         let (subject, payload) = (subject.to_owned(), Bytes::copy_from_slice(payload));

@@ -202,16 +202,8 @@ impl Engine for Nats {
         self.shared.request(subject, payload, timeout_ms, done)
     }
 
-    fn ask_all(
-        &self,
-        subject: &str,
-        payload: &[u8],
-        echo: Echo,
-        timeout_ms: u32,
-        hear: Hear,
-        done: Done<()>,
-    ) -> Result<()> {
-        self.shared.ask_all(subject, payload, echo, timeout_ms, hear, done)
+    fn ask_all(&self, subject: &str, payload: &[u8], timeout_ms: u32, hear: Hear, done: Done<()>) -> Result<()> {
+        self.shared.ask_all(subject, payload, timeout_ms, hear, done)
     }
 
     fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
