@@ -2,6 +2,7 @@
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
 //! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
+//! - `topics`, `queues`: what is built on it.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
@@ -12,6 +13,7 @@ mod local;
 #[cfg(feature = "cluster")]
 mod nats;
 pub mod options;
+pub(crate) mod queues;
 mod subject;
 mod topics;
 
@@ -73,6 +75,27 @@ impl State {
 /// In which the cluster's own tasks run.
 const LANE_CLUSTER: u64 = 0;
 
+/// Something that a server which stops waits for: until it is dropped.
+pub(crate) struct Hold(Arc<Cluster>);
+
+impl Hold {
+    /// What it holds.
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.0.in_hand.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.leave_if_idle();
+        }
+    }
+}
+
+/// How long a call waits for its answer if nobody says otherwise.
+const TIMEOUT_MS: u32 = 5_000;
+
 /// What a server has of its cluster.
 pub(crate) struct Cluster {
     /// "" for the local one.
@@ -83,14 +106,26 @@ pub(crate) struct Cluster {
     /// And why.
     state: Mutex<(State, Status)>,
     topics: topics::Topics,
+    queues: queues::State,
+    /// How long a call waits for its answer.
+    timeout_ms: u32,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
     is_leaving: AtomicBool,
+    /// The engine is let go: nothing can be begun.
+    is_over: AtomicBool,
     has_left: AtomicBool,
 }
 
 impl Cluster {
-    fn new(name: String, node: String, engine: Box<dyn Engine>, host: Arc<dyn Host>, state: State) -> Arc<Self> {
+    fn new(
+        name: String,
+        node: String,
+        engine: Box<dyn Engine>,
+        host: Arc<dyn Host>,
+        state: State,
+        timeout_ms: u32,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             node,
@@ -98,8 +133,11 @@ impl Cluster {
             host,
             state: Mutex::new((state, Status::Ok)),
             topics: topics::Topics::default(),
+            queues: queues::State::default(),
+            timeout_ms: if timeout_ms == 0 { TIMEOUT_MS } else { timeout_ms },
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
         })
     }
@@ -107,7 +145,7 @@ impl Cluster {
     /// The cluster of a server that has none.
     pub(crate) fn local(host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
-        Self::new(String::new(), "local".to_owned(), engine, host, State::Local)
+        Self::new(String::new(), "local".to_owned(), engine, host, State::Local, 0)
     }
 
     /// Joins a cluster; with `join_ms` it waits for that.
@@ -120,7 +158,7 @@ impl Cluster {
         };
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
-        let cluster = Self::new(url.name, node, Box::new(engine), host, State::Joining);
+        let cluster = Self::new(url.name, node, Box::new(engine), host, State::Joining, options.timeout_ms);
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
         events.listen(Box::new(move |link, reason| {
@@ -182,17 +220,31 @@ impl Cluster {
 
     // ---- The end
 
-    /// The server stops: nothing new is begun; what is in hand may end.
+    /// A call or a job begins: the server waits for it until the hold is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Result<Hold> {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        let hold = Hold(Arc::clone(self));
+        if self.is_over.load(Ordering::SeqCst) { Err(Status::Stopped.into()) } else { Ok(hold) }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst)
+    }
+
+    /// The server stops: no new job is taken; what is in hand may end.
     pub(crate) fn leave(self: &Arc<Self>) {
-        if !self.is_leaving.swap(true, Ordering::AcqRel) {
+        if !self.is_leaving.swap(true, Ordering::SeqCst) {
+            self.queues_leave();
             self.leave_if_idle();
         }
     }
 
     /// What is still in hand is given up.
     pub(crate) fn cut(self: &Arc<Self>) {
-        self.is_leaving.store(true, Ordering::Release);
-        self.let_go(0);
+        self.is_leaving.store(true, Ordering::SeqCst);
+        // Others are to get the jobs at once: that has to be sent.
+        let has_sent = self.queues_cut();
+        self.let_go(if has_sent { FLUSH_MS } else { 0 });
     }
 
     /// Whether nothing of the program's is called for the cluster any more.
@@ -201,12 +253,15 @@ impl Cluster {
     }
 
     fn leave_if_idle(self: &Arc<Self>) {
-        if self.is_leaving.load(Ordering::Acquire) && self.in_hand.load(Ordering::Acquire) == 0 {
+        if self.is_leaving() && self.in_hand.load(Ordering::SeqCst) == 0 {
             self.let_go(FLUSH_MS);
         }
     }
 
     fn let_go(self: &Arc<Self>, flush_ms: u32) {
+        if self.is_over.swap(true, Ordering::SeqCst) {
+            return;
+        }
         {
             let mut state = self.lock();
             if state.0 != State::Local {
