@@ -14,7 +14,7 @@ use crate::status::Status;
 /// }
 /// text(&stats, &detail)
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Detail {
     /// The driver's name: a plain word.
     pub driver: &'static str,
@@ -24,6 +24,8 @@ pub struct Detail {
     pub queued_bytes_max: u64,
     /// Messages that the log's callback was spared: see `log::held_back`.
     pub log_held_back: u64,
+    /// What has become of jobs, by name.
+    pub jobs: Vec<(&'static str, u64)>,
     mailbox_commands: u64,
     closed_by: [u64; REASONS],
     turns: TurnSums,
@@ -36,6 +38,7 @@ impl Default for Detail {
             connections_max: 0,
             queued_bytes_max: 0,
             log_held_back: 0,
+            jobs: Vec::new(),
             mailbox_commands: 0,
             closed_by: [0; REASONS],
             turns: TurnSums::default(),
@@ -98,7 +101,19 @@ impl Page {
             "Messages that the rate limit kept from the log, in the whole process.",
             detail.log_held_back,
         )?;
+        self.jobs(detail)?;
         self.turns(&detail.turns)
+    }
+
+    fn jobs(&mut self, detail: &Detail) -> fmt::Result {
+        if detail.jobs.is_empty() {
+            return Ok(());
+        }
+        self.family("ahoy_jobs_total", "counter", "Jobs of work queues, by what this server has done with them.")?;
+        for (event, count) in &detail.jobs {
+            self.sample("ahoy_jobs_total", format_args!("event=\"{event}\""), *count)?;
+        }
+        Ok(())
     }
 
     fn connections(&mut self, stats: &Stats, detail: &Detail) -> fmt::Result {

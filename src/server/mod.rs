@@ -245,6 +245,7 @@ impl Server {
         detail.connections_max = u64::from(limits.connections_max);
         detail.queued_bytes_max = limits.queue_total_bytes_max;
         detail.log_held_back = crate::log::held_back();
+        detail.jobs = self.shared.cluster().map_or(Vec::new(), |cluster| cluster.queue_counters().named().to_vec());
         self.team.iter().for_each(|worker| detail.add(&worker.counters, worker.mailbox.len()));
         metrics::text(&self.stats(), &detail)
     }

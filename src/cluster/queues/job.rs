@@ -63,7 +63,7 @@ pub(crate) fn progress(number: u64) -> Result<()> {
 /// The program has done a job, or wants it to be tried again.
 pub(crate) fn end_job(number: u64, end: End) -> Result<()> {
     let (job, Open { ticket, hold }) = take(number)?;
-    let Some(cluster) = job.cluster() else { return Ok(()) };
+    let cluster = Arc::clone(hold.cluster());
     match end {
         End::Gone => count(&cluster.queues.counts.done),
         // One try more would be one too many.
@@ -87,7 +87,7 @@ pub(crate) fn drop_job(number: u64, reason: &str) -> Result<()> {
         return Err(Error::new(Status::TooLong, text));
     }
     let (job, open) = take(number)?;
-    let Some(cluster) = job.cluster() else { return Ok(()) };
+    let cluster = Arc::clone(open.hold.cluster());
     let plain: String = reason.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     job.bury(&cluster, open, if plain.is_empty() { "dropped" } else { &plain });
     job.work.want_another();
