@@ -17,8 +17,8 @@ use std::{env, fs};
 
 /// The groups of the C face, in the order in which the header is read.
 const GROUPS: [&str; 14] = [
-    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "queue", "client", "handover",
-    "metrics", "log",
+    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "queue", "client",
+    "handover", "metrics", "log",
 ];
 
 fn main() {

@@ -28,14 +28,7 @@ pub type ahoy_done_fn = Option<unsafe extern "C" fn(server: ahoy_server, status:
 /// Jobs of a queue: those that wait; those that are in hand (or wait for their `delay_ms`); and those that wait in its queue
 /// of dead jobs. They are 0 unless `status` is AHOY_OK. Runs on a worker, exactly once.
 pub type ahoy_queue_counts_fn = Option<
-    unsafe extern "C" fn(
-        server: ahoy_server,
-        status: Status,
-        waiting: u64,
-        in_hand: u64,
-        dead: u64,
-        user: *mut c_void,
-    ),
+    unsafe extern "C" fn(server: ahoy_server, status: Status, waiting: u64, in_hand: u64, dead: u64, user: *mut c_void),
 >;
 
 /// A job is to be done: `len` bytes at `data`, which live until this returns. `tries` says which try it is: 1 is the
@@ -101,9 +94,9 @@ pub unsafe extern "C" fn ahoy_queue_push(
         let cluster = Arc::clone(find(server)?.cluster()?);
         let user = HostWord::new(user);
         let done: Done<()> = match on_done {
-            // SAFETY: the program gave this function for this purpose.
             Some(call) => cluster.on_worker(Box::new(move |result: Result<()>| {
                 let status = status_of(&result);
+                // SAFETY: the program gave this function for this purpose.
                 enter_host(|| unsafe { call(server, status, user.get()) });
             })),
             None => Box::new(|_| {}),

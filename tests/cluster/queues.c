@@ -1,9 +1,10 @@
 /*
  * A node that pushes and works, told by lines on its standard input:
  *
- *     queues URL NAME               joins; then
+ *     queues URL NAME [TIMEOUT_MS]  joins; then
  *     push QUEUE FIRST COUNT        pushes COUNT jobs "FIRST" … ; says "pushed N" or "unpushed N STATUS" for each
  *     once QUEUE TEXT ID            pushes one and waits; says "once STATUS"
+ *     long QUEUE BYTES              pushes one of that length and waits; says "long STATUS"
  *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS      says "working STATUS", and "job TEXT TRIES" for each job
  *                                   MODE: done, keep (until "finish"), retry, drop
  *     finish                        ends all that are kept; says "finished COUNT STALE"
@@ -94,7 +95,11 @@ static int told(char *line)
     else if (sscanf(line, "once %79s %79s %79s", queue, text, id) == 3)
         printf("once %s\n", ahoy_status_name(ahoy_queue_push_wait(server, queue, text, strlen(text),
                                                                   strcmp(id, "-") ? id : NULL)));
-    else if (sscanf(line, "work %79s %79s %u %u %u %u", queue, text, &in_hand, &ack_ms, &tries, &replicas) == 6) {
+    else if (sscanf(line, "long %79s %ld", queue, &count) == 2) {
+        char *data = calloc(1, (size_t)count);
+        printf("long %s\n", ahoy_status_name(ahoy_queue_push_wait(server, queue, data, (size_t)count, NULL)));
+        free(data);
+    } else if (sscanf(line, "work %79s %79s %u %u %u %u", queue, text, &in_hand, &ack_ms, &tries, &replicas) == 6) {
         ahoy_work_options options = { .size = sizeof options, .in_hand_max = in_hand, .ack_ms = ack_ms,
                                       .tries_max = tries, .replicas = replicas };
         ahoy_status status = ahoy_queue_work(server, queue, &options, take, strdup(text), free, NULL);
@@ -121,7 +126,8 @@ int main(int argc, char **argv)
     char line[256];
     if (argc < 3) return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    ahoy_cluster_options cluster = { .size = sizeof cluster, .node = argv[2], .join_ms = 10000 };
+    ahoy_cluster_options cluster = { .size = sizeof cluster, .node = argv[2], .join_ms = 10000,
+                                     .timeout_ms = argc > 3 ? (uint32_t)atoi(argv[3]) : 0 };
     ahoy_server_options options = { .size = sizeof options, .workers = 2, .cluster = argv[1],
                                     .cluster_options = &cluster, .on_cluster_state = on_state };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("queues"), 1;

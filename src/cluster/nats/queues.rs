@@ -92,10 +92,8 @@ impl Shared {
         match context.as_ref() {
             Some((number, context)) if *number == connected.number => Ok(context.clone()),
             _ => {
-                let new = ContextBuilder::new()
-                    .timeout(ANSWER)
-                    .max_ack_inflight(2 * PUSHES_MAX)
-                    .build(connected.client);
+                let new =
+                    ContextBuilder::new().timeout(ANSWER).max_ack_inflight(2 * PUSHES_MAX).build(connected.client);
                 *context = Some((connected.number, new.clone()));
                 Ok(new)
             }
@@ -129,7 +127,11 @@ impl Shared {
             }
             if Instant::now() + rest >= until {
                 let text = format!("{}: {error}", push.queue.subject);
-                let status = if is_unknown { Status::UnknownOutcome } else { Status::Disconnected };
+                let status = match error.status {
+                    _ if is_unknown => Status::UnknownOutcome,
+                    Status::Failed => Status::Failed,
+                    _ => Status::Disconnected,
+                };
                 return Err(Error::new(status, text));
             }
             tokio::time::sleep(rest).await;

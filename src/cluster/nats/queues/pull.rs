@@ -46,11 +46,8 @@ enum Ended {
 }
 
 pub(super) fn start(shared: &Arc<Shared>, queue: QueueName, terms: Terms, sink: JobSink) -> Arc<dyn Source> {
-    let source = Arc::new(NatsSource {
-        wanted: AtomicUsize::new(0),
-        is_closed: AtomicBool::new(false),
-        changed: Notify::new(),
-    });
+    let source =
+        Arc::new(NatsSource { wanted: AtomicUsize::new(0), is_closed: AtomicBool::new(false), changed: Notify::new() });
     let puller = Puller { shared: Arc::clone(shared), source: Arc::clone(&source), queue, sink };
     shared.runtime.spawn(async move { puller.run(terms).await });
     source
@@ -174,13 +171,7 @@ impl Puller {
     }
 
     /// Takes what one request brings.
-    async fn receive(
-        &self,
-        client: &Client,
-        reply: &str,
-        wanted: usize,
-        subscriber: &mut Subscriber,
-    ) -> Received {
+    async fn receive(&self, client: &Client, reply: &str, wanted: usize, subscriber: &mut Subscriber) -> Received {
         let mut left = wanted;
         while left > 0 {
             let next = pin!(tokio::time::timeout(SILENCE, subscriber.next()));

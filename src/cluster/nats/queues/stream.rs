@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::jetstream::consumer::{self, AckPolicy};
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use async_nats::jetstream::{self, Context, ErrorCode};
 
 use super::{Shared, Trouble};
 use crate::cluster::queues::{DUPLICATES_MS, Depth, QueueName, Terms};
