@@ -216,6 +216,18 @@ typedef struct ahoy_subscription {
     uint64_t id;
 } ahoy_subscription;
 
+/** Working on a queue. `id` 0: none. Valid until `ahoy_work_stop`, or until the server stops. */
+typedef struct ahoy_work {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_work;
+
+/** A job in hand. `id` 0: none. Valid until it ends, or until the server has stopped. */
+typedef struct ahoy_job {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_job;
+
 /* ==============================================================================================
  * Greeting
  *
@@ -1314,6 +1326,175 @@ ahoy_status ahoy_send_to_confirmed(ahoy_server server, ahoy_address address, con
  */
 ahoy_status ahoy_send_to_confirmed_wait(ahoy_server server, ahoy_address address, const void *data,
                                         size_t len);
+
+/* ==============================================================================================
+ * Work queues
+ *
+ * A queue keeps jobs until somebody has done them. Any node pushes, and any node works: each job goes to one of those who work,
+ * and to another one if that node dies, or does not say within `ack_ms` that it is done or goes on. So a job is done at
+ * least once, and may be done twice; order is not promised. A job that was tried `tries_max` times without success goes
+ * to the queue of dead jobs, which is a queue like any other. A queue is there as soon as somebody uses it.
+ *
+ * With `.cluster` jobs are in NATS JetStream (any NATS client may push to the subject CLUSTER.queue.QUEUE), and an
+ * acknowledged job survives the crash of one server. Without, they are in memory, and end with the server.
+ * ============================================================================================== */
+
+/**
+ * Something that was begun has come to its end: AHOY_OK, or why not. Runs on a worker, exactly once for each call that has
+ * answered AHOY_OK. Any call is legal.
+ */
+typedef void (*ahoy_done_fn)(ahoy_server server, ahoy_status status, void *user);
+
+/** How jobs are taken. Leave zero what you do not need. */
+typedef struct ahoy_work_options {
+    /** sizeof(ahoy_work_options). */
+    size_t size;
+    /** Jobs that this server has in hand at once, at most 65,536. 0: one for each worker. */
+    uint32_t in_hand_max;
+    /**
+     * Milliseconds after which a job goes to somebody else if it has not ended and there was no
+     * `ahoy_job_progress`. In a cluster those of whoever has begun last hold for all. 0: 30,000.
+     */
+    uint32_t ack_ms;
+    /** How often a job is tried; then it is dead. What a crash interrupts is a try. 0: 5. */
+    uint32_t tries_max;
+    /** Servers that keep a copy of each job, at most 5. 0: three, or one where there are less than three servers. */
+    uint32_t replicas;
+    /** The queue of dead jobs. NULL: the queue's name with "-dead" behind it. */
+    const char *dead_queue;
+} ahoy_work_options;
+
+/**
+ * A job is to be done: `len` bytes at `data`, which live until this returns. `tries` says which try it is: 1 is the
+ * first. End it with `ahoy_job_done`, `ahoy_job_retry` or `ahoy_job_drop`, here or later, on any thread; until then it
+ * counts against `in_hand_max`. Runs on a worker; calls are spread over the workers, and overlap. Any call is legal.
+ */
+typedef void (*ahoy_job_fn)(ahoy_job job, const void *data, size_t len, uint32_t tries,
+                            void *user);
+
+/**
+ * Jobs of a queue: those that wait; those that are in hand (or wait for their `delay_ms`); and those that wait in its queue
+ * of dead jobs. They are 0 unless `status` is AHOY_OK. Runs on a worker, exactly once.
+ */
+typedef void (*ahoy_queue_counts_fn)(ahoy_server server, ahoy_status status, uint64_t waiting,
+                                     uint64_t in_hand, uint64_t dead, void *user);
+
+/**
+ * Pushes a job. It is kept when `on_done` says AHOY_OK, and not before.
+ *
+ * @param queue    its name: 1 to 64 letters, digits, - and _.
+ * @param data     the job: `len` bytes, which are copied. NULL if there are none.
+ * @param id       what makes it this job: a second push with the same id within 2 minutes is merged with the first.
+ *                 1 to 255 bytes without control characters. NULL: it has none, and two pushes are two jobs.
+ * @param on_done  called when the job is kept, or is not. NULL: nobody wants to know.
+ * @param user     passed to `on_done`.
+ * @return AHOY_OK. On an error `on_done` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
+ *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (longer than the cluster's servers allow: 1 MiB, if they are not told
+ *         otherwise), AHOY_ERR_AGAIN (65,536 jobs or 64 MiB are being pushed; or jobs that wait in memory have 256 MiB),
+ *         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY.
+ *
+ * `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
+ * tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);
+ * AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
+ * AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED. Since 0.3.
+ */
+ahoy_status ahoy_queue_push(ahoy_server server, const char *queue, const void *data, size_t len,
+                            const char *id, ahoy_done_fn on_done, void *user);
+
+/**
+ * Pushes a job, as `ahoy_queue_push`, and waits until it is kept.
+ *
+ * @return AHOY_OK: it is. Otherwise what `ahoy_queue_push` returns or tells its `on_done`; AHOY_ERR_DEADLOCK: called
+ *         inside a callback. Since 0.3.
+ */
+ahoy_status ahoy_queue_push_wait(ahoy_server server, const char *queue, const void *data,
+                                 size_t len, const char *id);
+
+/**
+ * Works on a queue: its jobs come to `handler` from here on, with those of all other nodes that do the same.
+ *
+ * @param queue    its name: 1 to 64 letters, digits, - and _.
+ * @param options  NULL: all defaults.
+ * @param handler  called for each job.
+ * @param user     passed to `handler`.
+ * @param on_free  called exactly once with `user` when no further call of `handler` comes: after `ahoy_work_stop`, or when
+ *                 the server stops. NULL: nothing to free.
+ * @param work     receives the handle, before `handler` can run; NULL if you do not need it.
+ * @return AHOY_OK: also while the cluster cannot be reached; jobs come as soon as it can. On an error `user` stays the
+ *         program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_SIZE, AHOY_ERR_INVALID.
+ *
+ * When the server stops, no further job is taken. Those in hand may end until its time to drain is over; the rest is then
+ * given back, so that another node gets it at once, and their handles are stale. What keeps the cluster from keeping
+ * such a queue (AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS) is logged, and is what pushes to it answer. Since 0.3.
+ */
+ahoy_status ahoy_queue_work(ahoy_server server, const char *queue,
+                            const ahoy_work_options *options, ahoy_job_fn handler, void *user,
+                            ahoy_free_fn on_free, ahoy_work *work);
+
+/**
+ * Takes no further job. Those in hand stay, and are to be ended as ever. A call of the handler that is on its way to a
+ * worker is still made; `on_free` says when there is none.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it has stopped already. Since 0.3.
+ */
+ahoy_status ahoy_work_stop(ahoy_work work);
+
+/**
+ * A job is done: it is kept no longer. It is sent until the cluster confirms it; should that fail, the job is done again.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it has ended already, or was given back when its server stopped. Since 0.3.
+ */
+ahoy_status ahoy_job_done(ahoy_job job);
+
+/**
+ * A job is to be tried again, by whoever takes it then; unless that was its last try: then it is dead.
+ *
+ * @param delay_ms  milliseconds until then; 0: at once.
+ * @return as `ahoy_job_done`. Since 0.3.
+ */
+ahoy_status ahoy_job_retry(ahoy_job job, uint32_t delay_ms);
+
+/**
+ * A job takes longer: its `ack_ms` begin anew.
+ *
+ * @return as `ahoy_job_done`. Since 0.3.
+ */
+ahoy_status ahoy_job_progress(ahoy_job job);
+
+/**
+ * Gives a job up: it goes to the dead jobs at once.
+ *
+ * @param reason  what its header Ahoy-Dead-Reason says: up to 255 bytes of UTF-8. NULL: "dropped".
+ * @return as `ahoy_job_done`. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the reason is none, and the job has not ended.
+ *         Since 0.3.
+ */
+ahoy_status ahoy_job_drop(ahoy_job job, const char *reason);
+
+/**
+ * Counts the jobs of a queue.
+ *
+ * @param queue      its name. One that there is not has no jobs.
+ * @param on_counts  gets the counts.
+ * @param user       passed to `on_counts`.
+ * @return AHOY_OK. On an error `on_counts` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
+ *         AHOY_ERR_INVALID, AHOY_ERR_DISCONNECTED.
+ *
+ * The counts are those of a moment, and not all of the same one. Since 0.3.
+ */
+ahoy_status ahoy_queue_counts(ahoy_server server, const char *queue,
+                              ahoy_queue_counts_fn on_counts, void *user);
+
+/**
+ * Counts the jobs of a queue, and waits for that.
+ *
+ * @param waiting  receives the jobs that wait; NULL if you do not need it, as with the others.
+ * @param in_hand  receives those in hand, or waiting for their `delay_ms`.
+ * @param dead     receives those in its queue of dead jobs.
+ * @return AHOY_OK. As `ahoy_queue_counts`; AHOY_ERR_TIMEOUT, AHOY_ERR_NO_STORE; AHOY_ERR_DEADLOCK: called inside a
+ *         callback. Since 0.3.
+ */
+ahoy_status ahoy_queue_counts_wait(ahoy_server server, const char *queue, uint64_t *waiting,
+                                   uint64_t *in_hand, uint64_t *dead);
 
 /* ==============================================================================================
  * Outgoing connections

@@ -34,3 +34,19 @@ pub struct ahoy_subscription {
     /// Opaque.
     pub id: u64,
 }
+
+/// Working on a queue. `id` 0: none. Valid until `ahoy_work_stop`, or until the server stops.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_work {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// A job in hand. `id` 0: none. Valid until it ends, or until the server has stopped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_job {
+    /// Opaque.
+    pub id: u64,
+}

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::queues::Queues;
 use crate::status::Result;
 
 /// Gets what came of it.
@@ -108,6 +109,9 @@ pub(crate) trait Engine: Send + Sync {
     fn every(&self, interval_ms: u32, tick: Box<dyn FnMut() -> bool + Send>) -> Result<()>;
 
     fn counts(&self) -> EngineCounts;
+
+    /// What keeps its jobs.
+    fn queues(&self) -> &dyn Queues;
 
     /// Sends what waits to be sent, at most for so long, and lets go of everything; then calls `gone`. From there on no sink
     /// and no tick is called; every `Done` has been. Only the first call does anything.

@@ -40,6 +40,13 @@ impl<T> Handles<T> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.things.remove(&number).ok_or_else(|| Status::Stale.into())
     }
+
+    /// Makes the handles of all such things stale; gives back what they named.
+    pub(crate) fn remove_if(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let wanted: Vec<_> = table.things.iter().filter(|(_, thing)| is_wanted(thing)).map(|(at, _)| *at).collect();
+        wanted.into_iter().filter_map(|number| table.things.remove(&number)).collect()
+    }
 }
 
 #[cfg(test)]

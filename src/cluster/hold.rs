@@ -9,22 +9,30 @@ use crate::status::{Error, Result, Status};
 /// Calls under way at once; more are refused.
 const CALLS_MAX: usize = 65_536;
 
-/// A call is under way until this is dropped.
-pub(super) struct Hold(Arc<Cluster>);
+/// A call, or a job, is under way until this is dropped.
+pub(crate) struct Hold(Arc<Cluster>);
+
+impl Hold {
+    /// Whose it is.
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.0
+    }
+}
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.in_hand.fetch_sub(1, Ordering::AcqRel);
-        self.0.leave_if_idle();
+        if self.0.in_hand.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.leave_if_idle();
+        }
     }
 }
 
 impl Cluster {
-    /// Begins a call, unless the server stops.
-    pub(super) fn hold(self: &Arc<Self>) -> Result<Hold> {
-        let before = self.in_hand.fetch_add(1, Ordering::AcqRel);
+    /// Begins a call, unless the engine is let go. While the server only drains what is in hand may still need others.
+    pub(crate) fn hold(self: &Arc<Self>) -> Result<Hold> {
+        let before = self.in_hand.fetch_add(1, Ordering::SeqCst);
         let hold = Hold(Arc::clone(self));
-        if self.is_leaving.load(Ordering::Acquire) {
+        if self.is_over.load(Ordering::SeqCst) {
             return Err(Status::Stopped.into());
         }
         if before >= CALLS_MAX {

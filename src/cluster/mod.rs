@@ -2,7 +2,7 @@
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
 //! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
-//! - `topics`, `members`, `presence`, `addresses`: what is built on it. `hold`: calls under way.
+//! - `topics`, `members`, `presence`, `addresses`, `queues`: what is built on it. `hold`: calls under way.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
@@ -19,6 +19,7 @@ mod nats;
 mod observe;
 pub mod options;
 mod presence;
+pub(crate) mod queues;
 mod subject;
 mod topics;
 
@@ -31,6 +32,7 @@ use socket2::SockAddr;
 pub(crate) use self::addresses::Address;
 pub(crate) use self::engine::Done;
 use self::engine::{Engine, Link};
+pub(crate) use self::hold::Hold;
 pub(crate) use self::members::Vitals;
 pub use self::members::{Member, Presence};
 use self::options::ClusterOptions;
@@ -107,11 +109,14 @@ pub(crate) struct Cluster {
     standing: Mutex<Standing>,
     topics: topics::Topics,
     members: members::Members,
+    queues: queues::State,
     /// How long a call waits for its answer.
     timeout_ms: u32,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
     is_leaving: AtomicBool,
+    /// The engine is let go: nothing can be begun.
+    is_over: AtomicBool,
     has_left: AtomicBool,
 }
 
@@ -146,9 +151,11 @@ impl Cluster {
             standing: Mutex::new(Standing { state, reason, link, link_reason: reason, was_joined: false }),
             topics: topics::Topics::default(),
             members,
+            queues: queues::State::default(),
             timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
         })
     }
@@ -254,21 +261,24 @@ impl Cluster {
 
     // ---- The end
 
-    /// The server stops: nothing new is begun; what is in hand may end.
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst)
+    }
+
+    /// The server stops: no new job is taken; what is in hand may end.
     pub(crate) fn leave(self: &Arc<Self>) {
-        if !self.is_leaving.swap(true, Ordering::AcqRel) {
+        if !self.is_leaving.swap(true, Ordering::SeqCst) {
+            self.queues_leave();
             self.leave_if_idle();
         }
     }
 
     /// What is still in hand is given up.
     pub(crate) fn cut(self: &Arc<Self>) {
-        self.is_leaving.store(true, Ordering::Release);
-        self.let_go(CUT_MS);
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Acquire)
+        self.is_leaving.store(true, Ordering::SeqCst);
+        // Others are to get the jobs at once: that has to be sent.
+        let has_sent = self.queues_cut();
+        self.let_go(if has_sent { FLUSH_MS } else { CUT_MS });
     }
 
     /// Whether nothing of the program's is called for the cluster any more.
@@ -277,12 +287,15 @@ impl Cluster {
     }
 
     fn leave_if_idle(self: &Arc<Self>) {
-        if self.is_leaving.load(Ordering::Acquire) && self.in_hand.load(Ordering::Acquire) == 0 {
+        if self.is_leaving() && self.in_hand.load(Ordering::SeqCst) == 0 {
             self.let_go(FLUSH_MS);
         }
     }
 
     fn let_go(self: &Arc<Self>, flush_ms: u32) {
+        if self.is_over.swap(true, Ordering::SeqCst) {
+            return;
+        }
         {
             let mut standing = self.lock();
             if standing.state != State::Local {

@@ -4,12 +4,25 @@ use super::members::Presence;
 use super::{Cluster, State};
 use crate::metrics::{Family, Kind};
 
+/// What has happened how often.
+fn events(name: &'static str, help: &'static str, counts: &[(&'static str, u64)]) -> Family {
+    let samples = counts.iter().map(|(event, count)| (format!("event=\"{event}\""), *count)).collect();
+    Family { name, help, kind: Kind::Counter, samples }
+}
+
 impl Cluster {
-    /// All of it, as far as there is something: a server without a cluster has neither a link nor other members.
+    /// All of it; a server without a cluster has neither a link nor other members.
     pub(crate) fn families(&self) -> Vec<Family> {
-        if self.is_local() {
-            return Vec::new();
-        }
+        let mut families = if self.is_local() { Vec::new() } else { self.link_families() };
+        families.push(events(
+            "ahoy_jobs",
+            "Jobs of work queues, by what this server has done with them.",
+            &self.queue_counters().named(),
+        ));
+        families
+    }
+
+    fn link_families(&self) -> Vec<Family> {
         let labels = format!("cluster=\"{}\",node=\"{}\",engine=\"{}\"", self.name, self.node, self.engine.name());
         let counts = self.engine.counts();
         let one = |name, help, value| Family { name, help, kind: Kind::Counter, samples: vec![(String::new(), value)] };

@@ -257,6 +257,11 @@ impl Server {
         self.shared.cluster().map_or(cluster::State::Local, |cluster| cluster.state())
     }
 
+    /// How many workers it has.
+    pub(crate) fn worker_count(&self) -> usize {
+        self.team.iter().count()
+    }
+
     /// How many listening sockets it has.
     pub fn listener_count(&self) -> usize {
         self.listeners.len()

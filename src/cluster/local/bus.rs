@@ -269,7 +269,7 @@ mod tests {
         let keys = [bus.subscribe("jobs", None, counting(&all)), bus.subscribe("*", None, counting(&all))];
         assert!(bus.publish("jobs", b"", None));
         assert_eq!((group.load(Ordering::Relaxed), all.load(Ordering::Relaxed)), (1, 2));
-        keys.map(|key| bus.unsubscribe(key));
+        keys.into_iter().for_each(|key| bus.unsubscribe(key));
         assert!(bus.publish("jobs", b"", None));
         assert_eq!(all.load(Ordering::Relaxed), 2);
         assert!(!bus.publish("other", b"", None));

@@ -2,22 +2,25 @@
 //! done by the timers of the server's workers.
 
 mod bus;
+mod queues;
 
 use std::sync::Arc;
 
 use super::Host;
 use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
+use super::queues::Queues;
 use crate::status::Result;
 
 /// The engine.
 pub(crate) struct Local {
     bus: Arc<bus::Bus>,
+    queues: Arc<queues::LocalQueues>,
     host: Arc<dyn Host>,
 }
 
 impl Local {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { bus: Arc::default(), host }
+        Self { bus: Arc::default(), queues: queues::LocalQueues::new(Arc::clone(&host)), host }
     }
 }
 
@@ -87,8 +90,13 @@ impl Engine for Local {
         EngineCounts::default()
     }
 
+    fn queues(&self) -> &dyn Queues {
+        &self.queues
+    }
+
     fn stop(&self, _timeout_ms: u32, gone: Box<dyn FnOnce() + Send>) {
         self.bus.close();
+        self.queues.close();
         gone();
     }
 }

@@ -3,13 +3,14 @@
 //! There are two connections to the servers. On the one ([`Echo::No`]) a node does not hear what it says itself: topics, which
 //! it has delivered to its own by then. The other is for all that may well be answered by this very node.
 //!
-//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `error`: what NATS says in our
+//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `queues`: jobs; `error`: what NATS says in our
 //!   words.
 
 mod bus;
 mod error;
 mod link;
 pub(super) mod outside;
+mod queues;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::options::ClusterOptions;
+use super::queues::Queues;
 use crate::fault::{self, Call};
 use crate::log::Inside;
 use crate::net::ClusterUrl;
@@ -56,6 +58,7 @@ struct Shared {
     clients: [RwLock<Option<Connected>>; 2],
     events: Events,
     bus: bus::Bus,
+    queues: queues::State,
     /// Requests under way.
     requests: tokio::sync::Semaphore,
     timeout: Duration,
@@ -93,6 +96,7 @@ impl Nats {
                 clients: [RwLock::new(None), RwLock::new(None)],
                 events: Events::default(),
                 bus: bus::Bus::default(),
+                queues: queues::State::default(),
                 requests: tokio::sync::Semaphore::new(REQUESTS_MAX),
                 timeout: Duration::from_millis(u64::from(timeout_ms)),
                 slow_consumer_drops: AtomicU64::new(0),
@@ -232,6 +236,10 @@ impl Engine for Nats {
             slow_consumer_drops: self.shared.slow_consumer_drops.load(Ordering::Relaxed),
             at_risk: self.shared.bus.at_risk(),
         }
+    }
+
+    fn queues(&self) -> &dyn Queues {
+        self
     }
 
     fn stop(&self, timeout_ms: u32, gone: Box<dyn FnOnce() + Send>) {

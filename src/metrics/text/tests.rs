@@ -49,7 +49,7 @@ fn parse(page: &str) -> BTreeMap<String, Family> {
 fn check_labels(labels: &str) {
     for label in labels.split(',') {
         let (key, value) = label.split_once('=').expect(label);
-        assert!(["version", "driver", "state", "reason", "le"].contains(&key), "{label}");
+        assert!(["version", "driver", "state", "reason", "event", "le"].contains(&key), "{label}");
         let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).expect(label);
         assert!(!value.is_empty() && !value.contains(['"', '\\', ' ']), "{label}");
     }

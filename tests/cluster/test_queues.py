@@ -1,0 +1,344 @@
+"""Work queues over real brokers: what is pushed is done, whoever dies."""
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import tempfile
+
+import nats
+from brokers import ROOT, Brokers
+from nats.js.api import ConsumerConfig
+from nodes import Node
+from waiting import LONG, wait_until
+
+PROGRAM = os.path.join(ROOT, "target/cluster/queues")
+DEADLINE_S, DEADLINE_LONG_S = 240, 7200
+STREAM = "Q_farm_q"
+
+
+def node(brokers, name, timeout_ms=0):
+    """A node of the cluster "farm" that has joined."""
+    new = Node(PROGRAM, brokers.url("farm"), name, timeout_ms, name=name)
+    new.expect("^ready")
+    return new
+
+
+def work(at, mode="done", in_hand=10, ack_ms=2000, tries=0, replicas=0, queue="q"):
+    """Lets a node work."""
+    at.send(f"work {queue} {mode} {in_hand} {ack_ms} {tries} {replicas}")
+    at.expect("^working AHOY_OK")
+
+
+def counts(at, queue="q"):
+    """(waiting, in hand, dead), or the name of the error."""
+    at.send(f"counts {queue}")
+    said = at.expect(r"^counts (\w+) (\d+) (\d+) (\d+)")
+    return tuple(int(part) for part in said.groups()[1:]) if said[1] == "AHOY_OK" else said[1]
+
+
+def jobs(*nodes):
+    """The numbers of the jobs that nodes have had."""
+    return {int(said[1]) for at in nodes for said in at.said(r"^job (\d+) \d+$")}
+
+
+def pushed(at, kind="pushed"):
+    """The numbers of the jobs that are acknowledged to a node (or are not, with their statuses)."""
+    if kind == "pushed":
+        return {int(said[1]) for said in at.said(r"^pushed (\d+)$")}
+    return {int(said[1]): said[2] for said in at.said(r"^unpushed (\d+) (\w+)$")}
+
+
+def done_with(at):
+    """Whether a node knows of all of its pushes; it was told to push `total`."""
+    return lambda total: len(pushed(at)) + len(pushed(at, "unpushed")) >= total
+
+
+def wait_all_done(acknowledged, *nodes, deadline_s=60):
+    """Until all jobs that were acknowledged have come to somebody."""
+    wait_until(lambda: acknowledged <= jobs(*nodes) or None,
+               lambda: f"{len(acknowledged - jobs(*nodes))} jobs are done: {sorted(acknowledged - jobs(*nodes))[:9]}",
+               deadline_s)
+
+
+def wait_empty(at, queue="q"):
+    """Until nothing is left of a queue."""
+    wait_until(lambda: counts(at, queue)[:2] == (0, 0) or None, lambda: f"the queue is empty: {counts(at, queue)}", 60)
+
+
+def test_spread():
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b, node(brokers, "c") as c:
+        for each in (a, b, c):
+            work(each)
+        total = 0
+        # One that has begun a moment later would get nothing of a few.
+        while min(len(jobs(each)) for each in (a, b, c)) < 50:
+            a.send(f"push q {total} 500")
+            total += 500
+            wait_until(lambda: len(pushed(a)) == total or None, "all are pushed")
+            wait_all_done(set(range(total)), a, b, c)
+        wait_empty(a)
+        assert sum(len(jobs(each)) for each in (a, b, c)) == total
+        stream = brokers.streams(brokers.wait_leader(STREAM))[STREAM]
+        assert len(stream["cluster"]["replicas"]) == 2, stream
+
+
+def test_one_server():
+    with Brokers(1) as brokers, node(brokers, "a") as a:
+        work(a)
+        a.send("push q 0 100")
+        wait_all_done(set(range(100)), a)
+        wait_empty(a)
+
+
+def test_dead_letters():
+    with Brokers(1) as brokers, node(brokers, "a") as a:
+        work(a, "retry", tries=3)
+        a.send("once q 7 -")
+        a.expect("^once AHOY_OK")
+        wait_until(lambda: counts(a) == (0, 0, 1) or None, "it is dead")
+        assert [said[0] for said in a.said("^job 7 .*")] == ["job 7 1", "job 7 2", "job 7 3"]
+        work(a, "drop", queue="r")
+        a.send("once r 8 -")
+        wait_until(lambda: counts(a, "r") == (0, 0, 1) or None, "it is dropped")
+
+        async def letters():
+            client = await nats.connect(brokers.urls()[0])
+            stream = client.jetstream()
+            found = [await stream.get_msg(f"Q_farm_{queue}-dead", seq=1) for queue in ("q", "r")]
+            await client.close()
+            return [(letter.data, letter.headers) for letter in found]
+
+        tried, dropped = asyncio.run(letters())
+        assert tried[0] == b"7" and tried[1]["Ahoy-Dead-Reason"] == "given up after 3 tries", tried
+        assert (tried[1]["Ahoy-Dead-Queue"], tried[1]["Ahoy-Dead-Tries"], tried[1]["Ahoy-Dead-Node"]) == ("q", "3", "a")
+        assert tried[1]["Nats-Msg-Id"] == "Q_farm_q-1"
+        assert dropped[1]["Ahoy-Dead-Reason"] == "not wanted", dropped
+
+
+def test_merged():
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        for at in (a, a, b):
+            at.send("once q 1 same")
+            at.expect("^once AHOY_OK")
+        a.send("once q 1 other")
+        a.expect("^once AHOY_OK")
+        assert counts(b) == (2, 0, 0)
+
+
+def test_no_store():
+    with Brokers(1, jetstream=False) as brokers, node(brokers, "a") as a:
+        a.send("once q 1 -")
+        a.expect("^once AHOY_ERR_NO_STORE")
+        a.send("push q 1 1")
+        a.expect("^unpushed 1 AHOY_ERR_NO_STORE")
+        assert counts(a) == "AHOY_ERR_NO_STORE"
+        work(a)
+
+
+def test_replicas():
+    with Brokers(3) as brokers, node(brokers, "a") as a:
+        work(a, replicas=5)
+        a.send("once q 1 -")
+        a.expect("^once AHOY_ERR_REPLICAS")
+        # Another queue has as many as it wants.
+        work(a, replicas=2, queue="two")
+        a.send("once two 1 -")
+        a.expect("^once AHOY_OK")
+        stream = brokers.streams(brokers.wait_leader("Q_farm_two"))["Q_farm_two"]
+        assert len(stream["cluster"]["replicas"]) == 1, stream
+
+
+def test_too_long():
+    with Brokers(1, max_payload=10000) as brokers, node(brokers, "a") as a:
+        for length, status in ((9000, "AHOY_OK"), (10001, "AHOY_ERR_TOO_LONG"), (9990, "AHOY_ERR_TOO_LONG")):
+            a.send(f"long q {length}")
+            a.expect(f"^long {status}")
+        assert counts(a) == (1, 0, 0)
+
+
+def test_foreign_client():
+    """nats-py pushes plain payloads, and takes what a node has pushed."""
+    with Brokers(3) as brokers, node(brokers, "a") as a:
+        a.send("once q 1 -")
+        a.expect("^once AHOY_OK")
+
+        async def foreign():
+            client = await nats.connect(brokers.urls())
+            stream = client.jetstream()
+            ack = await stream.publish("farm.queue.q", b"2")
+            assert ack.stream == STREAM
+            await stream.add_consumer(STREAM, ConsumerConfig(durable_name="work", ack_policy="explicit", max_deliver=-1,
+                                                             max_ack_pending=-1, ack_wait=2))
+            pull = await stream.pull_subscribe_bind("work", STREAM)
+            [message] = await pull.fetch(1, timeout=5)
+            assert message.data == b"1"
+            await message.ack_sync()
+            await client.close()
+
+        asyncio.run(foreign())
+        work(a)
+        a.expect("^job 2 1")
+        wait_empty(a)
+
+
+def test_node_killed():
+    """kill -9 of a node with jobs in hand: others do them."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        work(a)
+        with node(brokers, "victim") as victim:
+            work(victim, "keep", in_hand=20)
+            a.send("push q 0 1000")
+            wait_until(lambda: len(jobs(victim)) == 20 or None, "the victim has its hands full")
+            victim.kill()
+        wait_until(lambda: len(pushed(a)) == 1000 or None, "all are pushed")
+        wait_all_done(pushed(a), a)
+        work(b)
+        wait_empty(b)
+
+
+def test_node_frozen():
+    """A frozen node's jobs go to others; when it goes on, its late word is heard or does no harm."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "frozen") as frozen:
+        work(frozen, "keep", in_hand=5, ack_ms=1500)
+        a.send("push q 0 5")
+        wait_until(lambda: len(jobs(frozen)) == 5 or None, "it has its hands full")
+        frozen.freeze()
+        work(a, ack_ms=1500)
+        wait_all_done(set(range(5)), a)
+        frozen.thaw()
+        frozen.send("finish")
+        assert frozen.expect(r"^finished (\d+) (\d+)").groups() == ("5", "0")
+        wait_empty(a)
+
+
+def test_drain():
+    """A node that leaves takes nothing new, and what it cannot finish goes to others at once."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "leaver") as leaver:
+        work(leaver, "keep", in_hand=3, ack_ms=100000)
+        a.send("push q 0 10")
+        wait_until(lambda: len(jobs(leaver)) == 3 or None, "it has its hands full")
+        wait_until(lambda: len(pushed(a)) == 10 or None, "all are pushed")
+        work(a, ack_ms=100000)
+        wait_all_done(set(range(10)) - jobs(leaver), a)
+        leaver.send("leave 300")
+        leaver.expect("^jobs cut 3")
+        leaver.expect("^left")
+        wait_all_done(set(range(10)), a, deadline_s=10)
+        wait_empty(a)
+
+
+def test_leader_killed():
+    """kill -9 of the stream's leader under load: what was acknowledged is done, what was not is known."""
+    rounds = 10 if LONG else 1
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        work(b, in_hand=50, ack_ms=4000)
+        total = 0
+        for _ in range(rounds):
+            for _ in range(10):
+                a.send(f"push q {total} 500")
+                total += 500
+                wait_until(lambda: len(jobs(b)) > total - 2000 or None, "the work goes on")
+            victim = brokers.wait_leader(STREAM)
+            brokers.kill(victim)
+            a.send(f"push q {total} 500")
+            total += 500
+            wait_until(lambda: done_with(a)(total) or None, "all pushes have an end", 60)
+            wait_all_done(pushed(a), b)
+            wait_until(lambda: a.said("^state (rejoined|joined) ")[-1:] or None)
+            brokers.restart(victim)
+            brokers.wait_ready(deadline_s=60)
+            wait_until(lambda: counts(b)[:2] == (0, 0) or None, "the queue is empty", 60)
+        lost, unknown = pushed(a, "unpushed"), set(pushed(a, "unpushed").values())
+        assert unknown <= {"AHOY_ERR_UNKNOWN_OUTCOME", "AHOY_ERR_DISCONNECTED"}, unknown
+        had = [int(re.match(r"job (\d+)", line)[1]) for line in b.lines if line.startswith("job ")]
+        print(f"note: {len(pushed(a))} acknowledged, 0 lost, {len(lost)} unknown, {len(had) - len(set(had))} done twice")
+
+
+def test_pushes_outlast_a_leader():
+    """Pushes that may take their time are tried again inside until they are kept, and none is kept twice."""
+    with Brokers(3) as brokers, node(brokers, "a", 60000) as a, node(brokers, "b") as b:
+        a.send("push q 0 2000")
+        wait_until(lambda: len(pushed(a)) > 100 or None, "it has begun")
+        victim = brokers.wait_leader(STREAM)
+        brokers.kill(victim)
+        a.send("push q 2000 2000")
+        wait_until(lambda: done_with(a)(4000) or None, "all pushes have an end", 90)
+        assert not pushed(a, "unpushed"), pushed(a, "unpushed")
+        wait_until(lambda: counts(b) == (4000, 0, 0) or None, lambda: f"there are 4000: {counts(b)}")
+
+
+def test_broker_frozen():
+    """The leader is frozen: its silence is noticed, and the work goes on."""
+    with Brokers(3) as brokers, node(brokers, "a", 60000) as a, node(brokers, "b", 60000) as b:
+        work(b, ack_ms=5000)
+        a.send("push q 0 500")
+        wait_all_done(set(range(500)), b)
+        victim = brokers.wait_leader(STREAM)
+        brokers.freeze(victim)
+        a.send("push q 500 500")
+        wait_until(lambda: done_with(a)(1000) or None, "all pushes have an end", 90)
+        wait_all_done(pushed(a), b)
+        brokers.thaw(victim)
+
+
+def test_render():
+    """Three nodes compute a picture, one of them dies half-way, and not a byte is different."""
+    def render(*arguments):
+        return Node(os.path.join(ROOT, "target/cluster/render"), *arguments)
+
+    with tempfile.TemporaryDirectory() as folder:
+        alone, together = os.path.join(folder, "alone.png"), os.path.join(folder, "together.png")
+        with render("alone", alone, 20000) as one:
+            assert one.wait() == 0
+        with Brokers(3) as brokers, contextlib.ExitStack() as stack:
+            url = brokers.url("art")
+            nodes = [stack.enter_context(render("node", url)) for _ in range(3)]
+            client = stack.enter_context(render("client", url, together, 20000))
+            victim = nodes[0]
+            wait_until(lambda: len(victim.said("^stripe")) >= 5 or None, "it has begun")
+            victim.kill()
+            assert client.wait(90) == 0
+            assert all(each.said("^stripe") for each in nodes)
+            for each in nodes[1:]:
+                assert each.terminate() == 0
+        with open(alone, "rb") as left, open(together, "rb") as right:
+            assert left.read() == right.read()
+
+
+def test_kills():
+    """Nodes and servers killed in turns, with pushes and work going on."""
+    rounds = 100 if LONG else 3
+    with Brokers(3) as brokers, node(brokers, "pusher") as pusher:
+        nodes = [node(brokers, f"w{number}") for number in range(3)]
+        gone, total, serial = [], 0, 3
+        try:
+            for each in nodes:
+                work(each, in_hand=5, ack_ms=2000, tries=50)
+            for turn in range(rounds):
+                pusher.send(f"push q {total} 300")
+                total += 300
+                wait_until(lambda: len(jobs(*nodes, *gone)) > total - 290 or None, "it has begun", 60)
+                if turn % 2:
+                    victim = random.randrange(3)
+                    brokers.kill(victim)
+                    pusher.send(f"push q {total} 50")
+                    total += 50
+                    brokers.restart(victim)
+                    brokers.wait_ready(deadline_s=60)
+                else:
+                    victim = nodes.pop(random.randrange(len(nodes)))
+                    victim.kill()
+                    gone.append(victim)
+                    nodes.append(node(brokers, f"w{serial}"))
+                    work(nodes[-1], in_hand=5, ack_ms=2000, tries=50)
+                    serial += 1
+                wait_until(lambda: done_with(pusher)(total) or None, "all pushes have an end", 60)
+                wait_all_done(pushed(pusher), *nodes, *gone)
+            wait_empty(pusher)
+            print(f"note: {rounds} kills, {len(pushed(pusher))} acknowledged, 0 lost, "
+                  f"{len(pushed(pusher, 'unpushed'))} unknown")
+        finally:
+            for each in nodes + gone:
+                each.close()
