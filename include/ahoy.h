@@ -398,7 +398,7 @@ typedef struct ahoy_framing_options {
 /** The member has said goodbye, or is dead. It is not listed any more. One that only stood still joins again. */
 #define AHOY_MEMBER_LEFT 2
 
-/** This node is cut off itself: it cannot know. */
+/** This node is cut off itself: it cannot know. Of itself: it waits for its name (AHOY_ERR_NODE_TAKEN). */
 #define AHOY_MEMBER_UNKNOWN 3
 
 /** A member of the cluster, as this node knows it. Strings live until the function that was given it returns. */

@@ -48,7 +48,7 @@ pub const AHOY_MEMBER_JOINED: i32 = 0;
 pub const AHOY_MEMBER_SUSPECT: i32 = 1;
 /// The member has said goodbye, or is dead. It is not listed any more. One that only stood still joins again.
 pub const AHOY_MEMBER_LEFT: i32 = 2;
-/// This node is cut off itself: it cannot know.
+/// This node is cut off itself: it cannot know. Of itself: it waits for its name (AHOY_ERR_NODE_TAKEN).
 pub const AHOY_MEMBER_UNKNOWN: i32 = 3;
 
 /// A member of the cluster, as this node knows it. Strings live until the function that was given it returns.
