@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::engine::with;
 use super::engine::{Answer, Echo, Message};
 use super::hold::Hold;
-use super::members::with;
 use super::{Cluster, Done};
 use crate::status::{Error, Result, Status};
 use crate::sys;

@@ -7,8 +7,9 @@
 //! the caller's, with nothing locked; it must not wait either. A `Done` that is dropped without a call was not
 //! accepted: the error has been returned.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use super::Cluster;
 use super::queues::Queues;
 use crate::status::Result;
 
@@ -116,4 +117,14 @@ pub(crate) trait Engine: Send + Sync {
     /// Sends what waits to be sent, at most for so long, and lets go of everything; then calls `gone`. From there on no sink
     /// and no tick is called; every `Done` has been. Only the first call does anything.
     fn stop(&self, timeout_ms: u32, gone: Box<dyn FnOnce() + Send>);
+}
+
+/// A sink that does not keep the cluster.
+pub(super) fn with(weak: &Weak<Cluster>, call: impl Fn(&Arc<Cluster>, &Message<'_>) + Send + Sync + 'static) -> Sink {
+    let weak = Weak::clone(weak);
+    Arc::new(move |message| {
+        if let Some(cluster) = weak.upgrade() {
+            call(&cluster, message);
+        }
+    })
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::engine::Echo;
-use super::members::with;
+use super::engine::with;
 use super::{Cluster, subject};
 use crate::status::Result;
 

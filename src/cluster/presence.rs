@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::engine::with;
 use super::engine::{Echo, Message};
-use super::members::with;
 use super::{Cluster, Done};
 use crate::status::Result;
 

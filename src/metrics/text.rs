@@ -129,7 +129,7 @@ impl Page {
             Kind::Counter => ("counter", "_total"),
             Kind::Gauge => ("gauge", ""),
         };
-        self.family(&format!("{}{ending}", family.name), kind, family.help)?;
+        self.family(format_args!("{}{ending}", family.name), kind, family.help)?;
         for (labels, value) in &family.samples {
             match labels.as_str() {
                 "" => writeln!(self.0, "{}{ending} {value}", family.name)?,

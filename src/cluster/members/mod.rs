@@ -9,14 +9,14 @@ mod claim;
 mod heartbeat;
 mod watch;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::claim::Claim;
 use self::heartbeat::ADDRESSES_BYTES_MAX;
 pub(super) use self::heartbeat::Heartbeat;
 use self::watch::Watch;
-use super::engine::{Answer, Echo, Link, Message, SubscriptionKey};
+use super::engine::{Answer, Echo, Link, Message, SubscriptionKey, with};
 use super::{Cluster, LANE_CLUSTER};
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -488,17 +488,4 @@ impl Cluster {
         inner.tells = news.is_some();
         news
     }
-}
-
-/// A sink that does not keep the cluster.
-pub(super) fn with(
-    weak: &Weak<Cluster>,
-    call: impl Fn(&Arc<Cluster>, &Message<'_>) + Send + Sync + 'static,
-) -> super::engine::Sink {
-    let weak = Weak::clone(weak);
-    Arc::new(move |message| {
-        if let Some(cluster) = weak.upgrade() {
-            call(&cluster, message);
-        }
-    })
 }
