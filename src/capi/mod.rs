@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod pointer;
 mod server;
+mod service;
 mod timer;
 mod topic;
 
@@ -39,5 +40,6 @@ pub use hooks::*;
 pub use log::*;
 pub use metrics::*;
 pub use server::*;
+pub use service::*;
 pub use timer::*;
 pub use topic::*;

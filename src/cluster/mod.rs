@@ -2,19 +2,23 @@
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
 //! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
+//! - `topics`; `calls`: what this node asks of services; `services`: what it offers.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
 
+pub(crate) mod calls;
 mod engine;
 pub(crate) mod handles;
 mod local;
 #[cfg(feature = "cluster")]
 mod nats;
 pub mod options;
+pub(crate) mod services;
 mod subject;
 mod topics;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -78,36 +82,77 @@ pub(crate) struct Cluster {
     /// "" for the local one.
     name: String,
     node: String,
+    /// A random number: this life of the node.
+    incarnation: u64,
     engine: Box<dyn Engine>,
     host: Arc<dyn Host>,
     /// And why.
     state: Mutex<(State, Status)>,
     topics: topics::Topics,
+    calls: calls::Calls,
+    services: services::Services,
+    counts: calls::CallCounts,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
     is_leaving: AtomicBool,
+    is_let_go: AtomicBool,
     has_left: AtomicBool,
+    /// Threads of the program that are in a call which may lead to calls of the program's.
+    inside: AtomicUsize,
+}
+
+/// A thread is in such a call, until this is dropped. The workers do not end meanwhile.
+pub(crate) struct Inside(Arc<Cluster>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.has_left.load(Ordering::SeqCst) {
+            self.0.host.wake();
+        }
+    }
+}
+
+/// Something that a drain waits for, until it is dropped; with nothing locked.
+pub(crate) struct InHand(Arc<Cluster>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if self.0.in_hand.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.leave_if_idle();
+        }
+    }
 }
 
 impl Cluster {
     fn new(name: String, node: String, engine: Box<dyn Engine>, host: Arc<dyn Host>, state: State) -> Arc<Self> {
+        let incarnation = RandomState::new().hash_one(std::process::id());
         Arc::new(Self {
+            calls: calls::Calls::new(&name, incarnation),
+            services: services::Services::default(),
+            counts: calls::CallCounts::default(),
             name,
             node,
+            incarnation,
             engine,
             host,
             state: Mutex::new((state, Status::Ok)),
             topics: topics::Topics::default(),
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
+            is_let_go: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
         })
     }
 
     /// The cluster of a server that has none.
     pub(crate) fn local(host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
-        Self::new(String::new(), "local".to_owned(), engine, host, State::Local)
+        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, State::Local);
+        if let Err(error) = cluster.hear_answers() {
+            log::error!("calls will have no answers: {error}");
+        }
+        cluster
     }
 
     /// Joins a cluster; with `join_ms` it waits for that.
@@ -121,6 +166,7 @@ impl Cluster {
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
         let cluster = Self::new(url.name, node, Box::new(engine), host, State::Joining);
+        cluster.hear_answers()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
         events.listen(Box::new(move |link, reason| {
@@ -174,48 +220,81 @@ impl Cluster {
             state
         };
         log::info!("cluster {}: {state:?}", self.name);
+        if link == Link::Down {
+            self.link_lost();
+        }
         let host = Arc::clone(&self.host);
         if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, reason))).is_err() {
             log::debug!("the server has ended before it was told of its cluster");
         }
     }
 
+    /// Begins something that a drain waits for.
+    fn begin(self: &Arc<Self>) -> Result<InHand> {
+        let in_hand = self.hold();
+        if self.is_leaving.load(Ordering::SeqCst) {
+            return Err(Status::Stopped.into());
+        }
+        Ok(in_hand)
+    }
+
+    /// The same for what has begun already.
+    fn hold(self: &Arc<Self>) -> InHand {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        InHand(Arc::clone(self))
+    }
+
     // ---- The end
 
     /// The server stops: nothing new is begun; what is in hand may end.
     pub(crate) fn leave(self: &Arc<Self>) {
-        if !self.is_leaving.swap(true, Ordering::AcqRel) {
-            self.leave_if_idle();
+        if !self.is_leaving.swap(true, Ordering::SeqCst) {
+            let in_hand = self.hold();
+            self.retire_services();
+            drop(in_hand);
         }
     }
 
     /// What is still in hand is given up.
     pub(crate) fn cut(self: &Arc<Self>) {
-        self.is_leaving.store(true, Ordering::Release);
+        self.is_leaving.store(true, Ordering::SeqCst);
         self.let_go(0);
     }
 
     /// Whether nothing of the program's is called for the cluster any more.
     pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Acquire)
+        self.has_left.load(Ordering::SeqCst) && self.inside.load(Ordering::SeqCst) == 0
+    }
+
+    /// To be held by calls of the program's, from any thread.
+    fn enter(self: &Arc<Self>) -> Result<Inside> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let inside = Inside(Arc::clone(self));
+        if self.has_left.load(Ordering::SeqCst) { Err(Status::Stopped.into()) } else { Ok(inside) }
     }
 
     fn leave_if_idle(self: &Arc<Self>) {
-        if self.is_leaving.load(Ordering::Acquire) && self.in_hand.load(Ordering::Acquire) == 0 {
+        if self.is_leaving.load(Ordering::SeqCst) && self.in_hand.load(Ordering::SeqCst) == 0 {
             self.let_go(FLUSH_MS);
         }
     }
 
     fn let_go(self: &Arc<Self>, flush_ms: u32) {
+        if self.is_let_go.swap(true, Ordering::AcqRel) {
+            return;
+        }
         {
             let mut state = self.lock();
             if state.0 != State::Local {
                 *state = (State::Left, Status::Ok);
             }
         }
+        // Callers are told of what is cut off.
+        let is_cut = self.close_services() | self.close_calls();
+        let flush_ms = if is_cut { flush_ms.max(FLUSH_CUT_MS) } else { flush_ms };
         let cluster = Arc::clone(self);
         let gone = move || {
-            cluster.has_left.store(true, Ordering::Release);
+            cluster.has_left.store(true, Ordering::SeqCst);
             cluster.host.wake();
         };
         self.engine.stop(flush_ms, Box::new(gone));
@@ -224,11 +303,12 @@ impl Cluster {
 
 /// How long the engine has to send what waits to be sent when it is let go.
 const FLUSH_MS: u32 = 1_000;
+/// And when something is cut off: nothing but the news of that is waited for.
+const FLUSH_CUT_MS: u32 = 100;
 
 /// Host, process and a random number: two nodes of one host differ, and so do two lives of one process id.
 #[cfg(feature = "cluster")]
 fn default_node() -> String {
-    use std::hash::{BuildHasher, RandomState};
     let plain = |char: char| if char.is_ascii_alphanumeric() { char } else { '-' };
     let host: String = crate::sys::host_name().chars().map(plain).take(32).collect();
     let process = std::process::id();

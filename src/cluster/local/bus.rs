@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cluster::engine::{Answer, Done, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Failure, Mark, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// Who hears what, and who waits for which answer.
@@ -76,9 +76,13 @@ impl Bus {
 
     /// Says whether anybody has heard it.
     pub(super) fn publish(&self, subject: &str, payload: &[u8], reply: Option<&ReplyTo>) -> bool {
-        let sinks = self.hearers(subject);
+        self.send(&Message { subject, payload, reply: reply.cloned(), mark: Mark::None })
+    }
+
+    fn send(&self, message: &Message<'_>) -> bool {
+        let sinks = self.hearers(message.subject);
         for sink in &sinks {
-            sink(&Message { subject, payload, reply: reply.cloned() });
+            sink(message);
         }
         !sinks.is_empty()
     }
@@ -105,9 +109,21 @@ impl Bus {
         }
     }
 
-    pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) {
+    /// Asks a question whose answers go to a subject.
+    pub(super) fn ask_for(&self, subject: &str, payload: &[u8], reply: &ReplyTo) {
+        if !self.publish(subject, payload, Some(reply)) {
+            self.send(&Message { subject: &reply.0, payload: b"", reply: None, mark: Mark::Unheard });
+        }
+    }
+
+    /// A request's answer goes by its number, a question's by its subject.
+    pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) {
         if let Ok(number) = to.0.parse() {
-            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure: failure.map(str::to_owned) }));
+            let failure = failure.map(|failure| failure.text.to_owned());
+            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure }));
+        } else {
+            let mark = failure.map_or(Mark::None, Mark::Failure);
+            self.send(&Message { subject: &to.0, payload, reply: None, mark });
         }
     }
 

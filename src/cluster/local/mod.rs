@@ -6,7 +6,7 @@ mod bus;
 use std::sync::Arc;
 
 use super::Host;
-use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Link, ReplyTo, Sink, SubscriptionKey};
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Failure, Link, ReplyTo, Sink, SubscriptionKey};
 use crate::status::Result;
 
 /// The engine.
@@ -49,6 +49,11 @@ impl Engine for Local {
         self.bus.unsubscribe(key);
     }
 
+    fn retire(&self, key: SubscriptionKey, ended: Box<dyn FnOnce() + Send>) {
+        self.bus.unsubscribe(key);
+        ended();
+    }
+
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()> {
         let request = self.bus.await_answer(done)?;
         let bus = Arc::clone(&self.bus);
@@ -62,7 +67,12 @@ impl Engine for Local {
         Ok(())
     }
 
-    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
+    fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()> {
+        self.bus.ask_for(subject, payload, reply);
+        Ok(())
+    }
+
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) -> Result<()> {
         self.bus.answer(to, payload, failure);
         Ok(())
     }
