@@ -5,4 +5,13 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
+mkdir -p target/cluster
+for source in tests/cluster/*.c; do
+    [ -e "$source" ] || continue
+    program=target/cluster/$(basename "$source" .c)
+    if [ ! "$program" -nt "$source" ] || [ ! "$program" -nt include/ahoy.h ]; then
+        ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -pthread -Iinclude -o "$program" "$source" \
+            -Ltarget/lib -lahoy -Wl,-rpath,"$PWD/target/lib"
+    fi
+done
 exec target/python/bin/python -B tests/cluster/check.py "$@"
