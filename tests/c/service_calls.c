@@ -202,6 +202,32 @@ static void inside_callbacks(void) {
     end(first), end(second);
 }
 
+/* Two offers of the same name take turns. */
+static latch first_taken = LATCH_INIT, second_taken = LATCH_INIT;
+
+static void count_first(ahoy_incoming call, const void *data, size_t len, void *user) {
+    (void)user;
+    latch_add(&first_taken, 1);
+    CHECK_OK(ahoy_reply(call, data, len));
+}
+
+static void count_second(ahoy_incoming call, const void *data, size_t len, void *user) {
+    (void)user;
+    latch_add(&second_taken, 1);
+    CHECK_OK(ahoy_reply(call, data, len));
+}
+
+static void two_offers(void) {
+    ahoy_offer first = offer("both", (ahoy_service_options){ 0 }, count_first);
+    ahoy_offer second = offer("both", (ahoy_service_options){ 0 }, count_second);
+    for (int i = 0; i < 100; i++) CHECK_OK(wait_for("both", "", NULL, 0, NULL));
+    CHECK_EQ(latch_count(&first_taken) + latch_count(&second_taken), 100);
+    CHECK(latch_count(&first_taken) > 20 && latch_count(&second_taken) > 20);
+    end(first);
+    CHECK_OK(wait_for("both", "", NULL, 0, NULL));
+    end(second);
+}
+
 int main(void) {
     holdings before = holdings_now();
     server = start(OPTIONS(.workers = 2));
@@ -213,6 +239,7 @@ int main(void) {
     never_answered();
     another_thread_after_the_end();
     inside_callbacks();
+    two_offers();
     long count = latch_count(&freed);
     (void)offer("left", (ahoy_service_options){ 0 }, upper);
     ahoy_server_free(server);

@@ -1,7 +1,7 @@
 //! Messages inside the process. Everything is called with nothing locked.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cluster::engine::{Answer, Done, Failure, Mark, Message, ReplyTo, Sink, SubscriptionKey};
@@ -11,7 +11,8 @@ use crate::status::{Error, Result, Status};
 #[derive(Default)]
 pub(super) struct Bus {
     state: Mutex<State>,
-    random: RandomState,
+    /// Whose turn it is in the groups.
+    turn: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -69,8 +70,10 @@ impl Bus {
                 Some(group) => groups.entry(group).or_default().push(&subscription.sink),
             }
         }
-        let random = self.random.hash_one(state.number_last) as usize;
-        sinks.extend(groups.values().map(|group| group[random % group.len()].clone()));
+        if !groups.is_empty() {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            sinks.extend(groups.values().map(|group| group[turn % group.len()].clone()));
+        }
         sinks
     }
 
@@ -173,12 +176,14 @@ fn matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use std::sync::{Arc, mpsc};
 
     fn counting(count: &Arc<AtomicU32>) -> Sink {
         let count = Arc::clone(count);
-        Arc::new(move |_| drop(count.fetch_add(1, Ordering::Relaxed)))
+        Arc::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     #[test]
@@ -208,7 +213,7 @@ mod tests {
         let keys = [bus.subscribe("jobs", None, counting(&all)), bus.subscribe("*", None, counting(&all))];
         assert!(bus.publish("jobs", b"", None));
         assert_eq!((group.load(Ordering::Relaxed), all.load(Ordering::Relaxed)), (1, 2));
-        keys.map(|key| bus.unsubscribe(key));
+        keys.into_iter().for_each(|key| bus.unsubscribe(key));
         assert!(bus.publish("jobs", b"", None));
         assert_eq!(all.load(Ordering::Relaxed), 2);
         assert!(!bus.publish("other", b"", None));
