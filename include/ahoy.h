@@ -1328,6 +1328,155 @@ ahoy_status ahoy_send_to_confirmed_wait(ahoy_server server, ahoy_address address
                                         size_t len);
 
 /* ==============================================================================================
+ * Services
+ *
+ * A service is a name, and a function that answers calls. Any number of nodes may offer it; each call is answered by
+ * one of them, our own included. Without a cluster all of this works inside the process. NATS clients take part:
+ * a service listens on CLUSTER.service.NAME, and answers what NATS tools ask about services ($SRV.PING, $SRV.INFO,
+ * $SRV.STATS). Names are 1 to 64 letters, digits, - and _.
+ *
+ * A call is answered once, or its outcome is unknown: AHOY_ERR_UNKNOWN_OUTCOME says that it may have been done or not,
+ * because the node that had it died, the link was lost meanwhile, or the time was up. Only a call that
+ * is marked as idempotent is ever sent a second time.
+ * ============================================================================================== */
+
+/** The particulars of a service. Leave zero what you do not need. */
+typedef struct ahoy_service_options {
+    /** sizeof(ahoy_service_options). */
+    size_t size;
+    /** Calls that may be in hand, not answered yet. Those beyond are refused, and their callers get AHOY_ERR_AGAIN. 0: 1,024. */
+    uint32_t in_hand_max;
+    /** Milliseconds after which a call that is not answered is answered for the program: it failed. 0: 60,000. */
+    uint32_t answer_ms;
+    /** Version, for those who ask about services: three numbers, as in "1.2.0". NULL: "0.0.0". */
+    const char *version;
+    /** What it does, for people: up to 1,024 bytes. NULL: nothing. */
+    const char *description;
+} ahoy_service_options;
+
+/** A call that is to be answered. `id` 0: none. Valid until it is answered, by the program or for it. */
+typedef struct ahoy_incoming {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_incoming;
+
+/**
+ * A call has come, with `len` bytes at `data`, which live until this returns. Answer it with `ahoy_reply` or
+ * `ahoy_reply_failed`, in here or later. Runs on any of the workers, and on several at once. Any call is legal.
+ */
+typedef void (*ahoy_service_fn)(ahoy_incoming call, const void *data, size_t len, void *user);
+
+/** A service that this server offers. `id` 0: none. Valid until `ahoy_offer_end`, or until the server stops. */
+typedef struct ahoy_offer {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_offer;
+
+/** The particulars of a call. Leave zero what you do not need. */
+typedef struct ahoy_call_options {
+    /** sizeof(ahoy_call_options). */
+    size_t size;
+    /** Milliseconds to wait for the answer. 0: 5,000. */
+    uint32_t timeout_ms;
+    /** 1: to do it twice does no harm. If the node that has it dies, or the link is lost, it is sent once more. */
+    int32_t idempotent;
+} ahoy_call_options;
+
+/**
+ * What came of a call. With AHOY_OK `len` bytes at `data` are the answer; with AHOY_ERR_FAILED they are the text with
+ * which the service says why; otherwise they say what happened, for people. They live until this returns.
+ * Runs once for each call, on a worker. Any call is legal.
+ */
+typedef void (*ahoy_reply_fn)(ahoy_server server, ahoy_status status, const void *data, size_t len,
+                              void *user);
+
+/**
+ * Offers a service. While the cluster cannot be reached it is offered to nobody, and to all again when it can.
+ *
+ * @param options  NULL: the defaults.
+ * @param handler  called for each call.
+ * @param user     passed to `handler`.
+ * @param on_free  called exactly once with `user`, on a worker, when `handler` will not be called any more: the service
+ *                 was ended, or the server has stopped. NULL: nothing to free.
+ * @param offer    receives the handle; NULL if you do not need it.
+ * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL (`name`,
+ *         `handler`), AHOY_ERR_INVALID (`name`, `version`), AHOY_ERR_TOO_LONG, AHOY_ERR_SIZE, AHOY_ERR_MEMORY.
+ *
+ * A server that stops takes no further call; those in hand may be answered until its time to drain is over. Since
+ * 0.3.
+ */
+ahoy_status ahoy_service(ahoy_server server, const char *name, const ahoy_service_options *options,
+                         ahoy_service_fn handler, void *user, ahoy_free_fn on_free,
+                         ahoy_offer *offer);
+
+/**
+ * Ends the offer of a service. Calls that are on their way may still come; its `on_free` says when that is over. Those in
+ * hand can be answered as before.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it is over already.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_offer_end(ahoy_offer offer);
+
+/**
+ * Answers a call with `len` bytes at `data`. From any thread. While the cluster cannot be reached the answer waits.
+ *
+ * @return AHOY_OK: on its way. AHOY_ERR_STALE: the call is answered already, by the program or, when its time was up or
+ *         the server stopped, for it. AHOY_ERR_TOO_LONG: the cluster carries at most 1 MiB, or what its servers
+ *         are set to; the call is still to be answered. AHOY_ERR_NULL, AHOY_ERR_MEMORY, AHOY_ERR_STOPPED.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_reply(ahoy_incoming call, const void *data, size_t len);
+
+/**
+ * Answers a call: it failed. The caller gets AHOY_ERR_FAILED and the text, at most 1,024 bytes of it; line ends become
+ * spaces.
+ *
+ * @return As `ahoy_reply`. Since 0.3.
+ */
+ahoy_status ahoy_reply_failed(ahoy_incoming call, const char *why);
+
+/**
+ * Calls a service with `len` bytes at `data`, and does not wait for the answer.
+ *
+ * @param options   NULL: the defaults.
+ * @param on_reply  called exactly once with what came of it, if this returns AHOY_OK; never inside of this call.
+ * @param user      passed to `on_reply`.
+ * @return AHOY_OK: on its way. On an error `on_reply` is not called: AHOY_ERR_DISCONNECTED: the cluster cannot be reached
+ *         at present. AHOY_ERR_TOO_LONG: the cluster carries at most 1 MiB, or what its servers are set to.
+ *         AHOY_ERR_AGAIN: 65,536 calls are under way, or too much waits to be sent, or 64 MiB of idempotent calls
+ *         are kept. AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_INVALID, AHOY_ERR_SIZE,
+ *         AHOY_ERR_MEMORY.
+ *
+ * `on_reply` gets AHOY_OK, or AHOY_ERR_FAILED: the service says so. AHOY_ERR_NO_SERVICE, at once: nobody offers it.
+ * AHOY_ERR_AGAIN: the node that got it has too many in hand, and has not begun. AHOY_ERR_UNKNOWN_OUTCOME: see above.
+ * AHOY_ERR_STOPPED: this server stopped before the answer came. A stop waits for calls under way until
+ * its time to drain is over. Since 0.3.
+ */
+ahoy_status ahoy_call(ahoy_server server, const char *name, const void *data, size_t len,
+                      const ahoy_call_options *options, ahoy_reply_fn on_reply, void *user);
+
+/**
+ * Calls a service with `data_len` bytes at `data`, and waits for the answer. With a loop of the program's own it runs
+ * the turns meanwhile.
+ *
+ * @param options   NULL: the defaults.
+ * @param buffer    receives the answer.
+ * @param capacity  how much it has room for.
+ * @param len       receives the length of the answer, also of one that is too long. NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_TOO_LONG: the answer does not fit, and is lost; or the question is too long. AHOY_ERR_FAILED:
+ *         the service says so; `ahoy_last_error` is its text. AHOY_ERR_DEADLOCK: called inside a callback. Otherwise
+ *         as `ahoy_call` returns, or as its `on_reply` would get.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_call_wait(ahoy_server server, const char *name, const void *data, size_t data_len,
+                           const ahoy_call_options *options, void *buffer, size_t capacity,
+                           size_t *len);
+
+/* ==============================================================================================
  * Work queues
  *
  * A queue keeps jobs until somebody has done them. Any node pushes, and any node works: each job goes to one of those who work,

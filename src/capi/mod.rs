@@ -25,6 +25,7 @@ mod metrics;
 mod pointer;
 mod queue;
 mod server;
+mod service;
 mod timer;
 mod topic;
 
@@ -43,5 +44,6 @@ pub use log::*;
 pub use metrics::*;
 pub use queue::*;
 pub use server::*;
+pub use service::*;
 pub use timer::*;
 pub use topic::*;

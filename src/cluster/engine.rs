@@ -23,6 +23,25 @@ pub(crate) struct Message<'a> {
     pub(crate) payload: &'a [u8],
     /// Somebody waits for an answer.
     pub(crate) reply: Option<ReplyTo>,
+    pub(crate) mark: Mark<'a>,
+}
+
+/// What a message says beside its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark<'a> {
+    None,
+    /// It answers a question: the service has failed.
+    Failure(Failure<'a>),
+    /// It answers a question of [`Engine::ask`]: nobody has heard it.
+    Unheard,
+}
+
+/// How a service has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure<'a> {
+    /// As in HTTP.
+    pub(crate) code: u16,
+    pub(crate) text: &'a str,
 }
 
 /// Hears messages, in their order, on a thread of the engine's. It must not wait.
@@ -95,6 +114,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Ends it. Messages that are on their way may still be heard.
     fn unsubscribe(&self, key: SubscriptionKey);
 
+    /// Ends it, too; but what is on its way is still heard, and then `ended` is called, or dropped if the link is lost first.
+    fn retire(&self, key: SubscriptionKey, ended: Box<dyn FnOnce() + Send>);
+
     /// Sends a request and gets the first answer: `NoService` at once when nobody hears it, `Timeout`, `Disconnected`.
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()>;
 
@@ -102,9 +124,13 @@ pub(crate) trait Engine: Send + Sync {
     /// over, or nobody hears it. That is no error.
     fn ask_all(&self, subject: &str, payload: &[u8], timeout_ms: u32, hear: Hear, done: Done<()>) -> Result<()>;
 
-    /// Answers a request that was heard by a subscription with [`Echo::Yes`]. Where an answer goes may be known only to the
-    /// server that has brought the request, so it takes the same way back.
-    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()>;
+    /// Sends a message whose answers go to a subject that this node hears (with [`Echo::Yes`]). When nobody hears it, a message
+    /// comes there that says so. Otherwise as `publish`.
+    fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()>;
+
+    /// Answers a request or a question that was heard by a subscription with [`Echo::Yes`]. Where an answer goes may be known
+    /// only to the server that has brought the question, so it takes the same way back.
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) -> Result<()>;
 
     /// Calls back in a while, on a thread of the engine's; again and again until it answers false.
     fn every(&self, interval_ms: u32, tick: Box<dyn FnMut() -> bool + Send>) -> Result<()>;

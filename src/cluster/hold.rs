@@ -41,6 +41,18 @@ impl Cluster {
         Ok(hold)
     }
 
+    /// The same, but not while the server drains: what begins anew then would only hold it up.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<Hold> {
+        let hold = self.hold()?;
+        if self.is_leaving() { Err(Status::Stopped.into()) } else { Ok(hold) }
+    }
+
+    /// For what has begun already, and is to come to its end whatever happens.
+    pub(super) fn hold_on(self: &Arc<Self>) -> Hold {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        Hold(Arc::clone(self))
+    }
+
     /// The same end, told on the worker of a lane; never inside of the call that it is the end of.
     pub(crate) fn on_worker<T: Send + 'static>(self: &Arc<Self>, lane: u64, done: Done<T>) -> Result<Done<T>> {
         let hold = self.hold()?;

@@ -2,12 +2,14 @@
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
 //! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
-//! - `topics`, `members`, `presence`, `addresses`, `queues`: what is built on it. `hold`: calls under way.
+//! - `topics`, `members`, `presence`, `addresses`, `calls` and `services`, `queues`: what is built on it. `hold`: calls under
+//!   way.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
 
 mod addresses;
+pub(crate) mod calls;
 mod engine;
 mod find;
 pub(crate) mod handles;
@@ -20,9 +22,11 @@ mod observe;
 pub mod options;
 mod presence;
 pub(crate) mod queues;
+pub(crate) mod services;
 mod subject;
 mod topics;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -110,6 +114,9 @@ pub(crate) struct Cluster {
     topics: topics::Topics,
     members: members::Members,
     queues: queues::State,
+    calls: calls::Calls,
+    services: services::Services,
+    counts: calls::CallCounts,
     /// How long a call waits for its answer.
     timeout_ms: u32,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
@@ -118,6 +125,19 @@ pub(crate) struct Cluster {
     /// The engine is let go: nothing can be begun.
     is_over: AtomicBool,
     has_left: AtomicBool,
+    /// Threads of the program that are in a call which may lead to calls of the program's.
+    inside: AtomicUsize,
+}
+
+/// A thread is in such a call, until this is dropped. The workers do not end meanwhile.
+pub(crate) struct Inside(Arc<Cluster>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.has_left.load(Ordering::SeqCst) {
+            self.0.host.wake();
+        }
+    }
 }
 
 /// How it stands, and why.
@@ -144,6 +164,9 @@ impl Cluster {
         let state = if name.is_empty() { State::Local } else { State::Joining };
         let (link, reason) = (Link::Joining, Status::Ok);
         Arc::new(Self {
+            calls: calls::Calls::new(&name, members.incarnation),
+            services: services::Services::default(),
+            counts: calls::CallCounts::default(),
             name,
             node,
             engine,
@@ -157,6 +180,7 @@ impl Cluster {
             is_leaving: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
         })
     }
 
@@ -164,7 +188,11 @@ impl Cluster {
     pub(crate) fn local(addresses: &[String], host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
         let members = members::Members::new(addresses, String::new(), true);
-        Self::new(String::new(), "local".to_owned(), engine, host, members, 0)
+        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, members, 0);
+        if let Err(error) = cluster.hear_answers() {
+            log::error!("calls will have no answers: {error}");
+        }
+        cluster
     }
 
     /// Joins a cluster; with `join_ms` it waits for that.
@@ -184,6 +212,7 @@ impl Cluster {
         cluster.begin_presence()?;
         cluster.begin_addresses()?;
         cluster.begin_finding()?;
+        cluster.hear_answers()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
         events.listen(Box::new(move |link, reason| {
@@ -225,6 +254,9 @@ impl Cluster {
         {
             let mut standing = self.lock();
             (standing.link, standing.link_reason) = (link, reason);
+        }
+        if link == Link::Down {
+            self.link_lost();
         }
         self.restate();
         self.members_link(link);
@@ -268,8 +300,10 @@ impl Cluster {
     /// The server stops: no new job is taken; what is in hand may end.
     pub(crate) fn leave(self: &Arc<Self>) {
         if !self.is_leaving.swap(true, Ordering::SeqCst) {
+            let hold = self.hold_on();
             self.queues_leave();
-            self.leave_if_idle();
+            self.retire_services();
+            drop(hold);
         }
     }
 
@@ -283,7 +317,14 @@ impl Cluster {
 
     /// Whether nothing of the program's is called for the cluster any more.
     pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Acquire)
+        self.has_left.load(Ordering::SeqCst) && self.inside.load(Ordering::SeqCst) == 0
+    }
+
+    /// To be held by calls of the program's, from any thread.
+    fn enter(self: &Arc<Self>) -> Result<Inside> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let inside = Inside(Arc::clone(self));
+        if self.has_left.load(Ordering::SeqCst) { Err(Status::Stopped.into()) } else { Ok(inside) }
     }
 
     fn leave_if_idle(self: &Arc<Self>) {
@@ -303,9 +344,12 @@ impl Cluster {
             }
         }
         self.say_goodbye();
+        // Callers are told of what is cut off.
+        let is_cut = self.close_services() | self.close_calls();
+        let flush_ms = if is_cut { flush_ms.max(FLUSH_CUT_MS) } else { flush_ms };
         let cluster = Arc::clone(self);
         let gone = move || {
-            cluster.has_left.store(true, Ordering::Release);
+            cluster.has_left.store(true, Ordering::SeqCst);
             cluster.host.wake();
         };
         self.engine.stop(flush_ms, Box::new(gone));
@@ -338,6 +382,8 @@ fn no_clusters(target: &ClusterTarget) -> Error {
 
 /// How long the engine has to send what waits to be sent when it is let go.
 const FLUSH_MS: u32 = 1_000;
+/// And when something is cut off: nothing but the news of that is waited for.
+const FLUSH_CUT_MS: u32 = 100;
 
 /// The same when what is in hand is given up: a goodbye is worth that much.
 const CUT_MS: u32 = 100;
@@ -345,7 +391,6 @@ const CUT_MS: u32 = 100;
 /// Host, process and a random number: two nodes of one host differ, and so do two lives of one process id.
 #[cfg(feature = "cluster")]
 fn default_node() -> String {
-    use std::hash::{BuildHasher, RandomState};
     let plain = |char: char| if char.is_ascii_alphanumeric() { char } else { '-' };
     let host: String = crate::sys::host_name().chars().map(plain).take(32).collect();
     let process = std::process::id();

@@ -14,11 +14,12 @@ impl Server {
     pub(crate) fn wait_for<T: Send + 'static>(&self, begin: impl FnOnce(Done<T>) -> Result<()>) -> Result<T> {
         refuse_in_callback()?;
         let (told, answer) = mpsc::sync_channel(1);
-        let team = self.team.clone();
+        // Only a turn has to be woken; a thread that waits is by the answer itself.
+        let team = self.own_loop.is_some().then(|| self.team.clone());
         begin(Box::new(move |result| {
             // Nobody listens any more if the turn that waits for it has panicked.
             let _ = told.send(result);
-            team.iter().for_each(|worker| worker.mailbox.wake());
+            team.iter().flat_map(|team| team.iter()).for_each(|worker| worker.mailbox.wake());
         }))?;
         while let Some(own_loop) = &self.own_loop {
             match answer.try_recv() {

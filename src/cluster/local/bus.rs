@@ -1,17 +1,18 @@
 //! Messages inside the process. Everything is called with nothing locked.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cluster::engine::{Answer, Done, Hear, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Failure, Hear, Mark, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// Who hears what, and who waits for which answer.
 #[derive(Default)]
 pub(super) struct Bus {
     state: Mutex<State>,
-    random: RandomState,
+    /// Whose turn it is in the groups.
+    turn: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -83,17 +84,22 @@ impl Bus {
                 Some(group) => groups.entry(group).or_default().push(&subscription.sink),
             }
         }
-        #[allow(clippy::cast_possible_truncation)] // any number will do
-        let random = self.random.hash_one(state.number_last) as usize;
-        sinks.extend(groups.values().map(|group| group[random % group.len()].clone()));
+        if !groups.is_empty() {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            sinks.extend(groups.values().map(|group| group[turn % group.len()].clone()));
+        }
         sinks
     }
 
     /// Says whether anybody has heard it.
     pub(super) fn publish(&self, subject: &str, payload: &[u8], reply: Option<&ReplyTo>) -> bool {
-        let sinks = self.hearers(subject);
+        self.send(&Message { subject, payload, reply: reply.cloned(), mark: Mark::None })
+    }
+
+    fn send(&self, message: &Message<'_>) -> bool {
+        let sinks = self.hearers(message.subject);
         for sink in &sinks {
-            sink(&Message { subject, payload, reply: reply.cloned() });
+            sink(message);
         }
         !sinks.is_empty()
     }
@@ -136,7 +142,15 @@ impl Bus {
         }
     }
 
-    pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) {
+    /// Asks a question whose answers go to a subject.
+    pub(super) fn ask_for(&self, subject: &str, payload: &[u8], reply: &ReplyTo) {
+        if !self.publish(subject, payload, Some(reply)) {
+            self.send(&Message { subject: &reply.0, payload: b"", reply: None, mark: Mark::Unheard });
+        }
+    }
+
+    /// A request's answer goes by its number, a question's by its subject.
+    pub(super) fn answer(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) {
         if let Ok(number) = to.0.parse() {
             let hear = self.lock().gathering.get(&number).map(|(hear, _)| Hear::clone(hear));
             if let Some(hear) = hear {
@@ -145,7 +159,11 @@ impl Bus {
                 }
                 return;
             }
-            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure: failure.map(str::to_owned) }));
+            let failure = failure.map(|failure| failure.text.to_owned());
+            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure }));
+        } else {
+            let mark = failure.map_or(Mark::None, Mark::Failure);
+            self.send(&Message { subject: &to.0, payload, reply: None, mark });
         }
     }
 
@@ -201,7 +219,7 @@ fn matches(pattern: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use std::sync::{Arc, mpsc};
 
     fn counting(count: &Arc<AtomicU32>) -> Sink {

@@ -7,7 +7,7 @@ mod queues;
 use std::sync::Arc;
 
 use super::Host;
-use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Failure, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::queues::Queues;
 use crate::status::Result;
 
@@ -52,6 +52,11 @@ impl Engine for Local {
         self.bus.unsubscribe(key);
     }
 
+    fn retire(&self, key: SubscriptionKey, ended: Box<dyn FnOnce() + Send>) {
+        self.bus.unsubscribe(key);
+        ended();
+    }
+
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()> {
         let request = self.bus.await_answer(done)?;
         let bus = Arc::clone(&self.bus);
@@ -77,7 +82,12 @@ impl Engine for Local {
         Ok(())
     }
 
-    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
+    fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()> {
+        self.bus.ask_for(subject, payload, reply);
+        Ok(())
+    }
+
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) -> Result<()> {
         self.bus.answer(to, payload, failure);
         Ok(())
     }

@@ -229,7 +229,7 @@ impl Cluster {
         self.engine.every(TICK_MS, Box::new(move || weak.upgrade().is_some_and(|cluster| cluster.tick())))
     }
 
-    fn ping_subject(&self, incarnation: u64) -> String {
+    pub(super) fn ping_subject(&self, incarnation: u64) -> String {
         format!("{}.node.{incarnation:016x}.ping", self.name)
     }
 

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, StatusCode, SubscribeError, Subscriber};
 use bytes::Bytes;
+use futures_util::future::{self, Either};
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::{Connected, Echo, Shared, disconnected, error};
-use crate::cluster::engine::{Answer, Done, Hear, Message, ReplyTo, Sink, SubscriptionKey};
+use crate::cluster::engine::{Answer, Done, Failure, Hear, Mark, Message, ReplyTo, Sink, SubscriptionKey};
 use crate::status::{Error, Result, Status};
 
 /// The headers with which NATS services say that they have failed.
@@ -34,10 +36,19 @@ struct Subscription {
     /// The number of the connection on which it is heard.
     connection: u64,
     /// The task that hears it there.
-    task: Option<AbortHandle>,
+    task: Option<Hearing>,
 }
 
-impl Drop for Subscription {
+/// Ends the task when it is dropped.
+struct Hearing {
+    task: Option<AbortHandle>,
+    /// Lets it end by itself.
+    retire: Option<oneshot::Sender<Ended>>,
+}
+
+type Ended = Box<dyn FnOnce() + Send>;
+
+impl Drop for Hearing {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -54,6 +65,20 @@ impl Bus {
         // Dropped with nothing locked: what the sink holds may call us.
         let removed = self.lock().remove(&key);
         drop(removed);
+    }
+
+    pub(super) fn retire(&self, key: SubscriptionKey, ended: Ended) {
+        let removed = self.lock().remove(&key);
+        let retire = removed.and_then(|mut subscription| {
+            let hearing = subscription.task.as_mut()?;
+            hearing.task = None;
+            hearing.retire.take()
+        });
+        match retire {
+            // It has ended already, if it does not take this.
+            Some(retire) => drop(retire.send(ended)),
+            None => ended(),
+        }
     }
 
     pub(super) fn clear(&self) {
@@ -102,7 +127,11 @@ impl Shared {
         let connected = self.client(echo).clone();
         if let Some(connected) = connected {
             let shared = Arc::clone(self);
-            self.runtime.spawn(async move { shared.listen(key, &connected).await });
+            // Tried at once: what the caller sends next is to come behind it.
+            let mut listening = Box::pin(async move { shared.listen(key, &connected).await });
+            if (&mut listening).now_or_never().is_none() {
+                self.runtime.spawn(listening);
+            }
         }
         Ok(key)
     }
@@ -126,17 +155,26 @@ impl Shared {
             (before != connected.number).then(|| (at.subject.clone(), at.group.clone()))
         });
         let Some((subject, group)) = wanted else { return };
-        let subscriber = match group {
+        let subscriber: Result<Subscriber, SubscribeError> = match group {
             Some(group) => connected.client.queue_subscribe(subject, group).await,
             None => connected.client.subscribe(subject).await,
         };
         let Ok(subscriber) = subscriber else { return };
-        let mut subscriptions = self.bus.lock();
-        let Some(subscription) = subscriptions.get_mut(&key) else { return };
-        let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.sink)));
-        if let Some(before) = subscription.task.replace(task.abort_handle()) {
-            before.abort();
-        }
+        let before = {
+            let mut subscriptions = self.bus.lock();
+            let Some(subscription) = subscriptions.get_mut(&key) else { return };
+            let (retire, is_retired) = oneshot::channel();
+            let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.sink), is_retired));
+            subscription.task.replace(Hearing { task: Some(task.abort_handle()), retire: Some(retire) })
+        };
+        drop(before);
+    }
+
+    pub(super) fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()> {
+        let client = self.connected(Echo::Yes)?;
+        let payload = Bytes::copy_from_slice(payload);
+        let sent = client.publish_with_reply(subject.to_owned(), reply.0.to_string(), payload).now_or_never();
+        sent.map_or_else(|| Err(too_much()), |sent| sent.map_err(|failed| error::of_publish(failed.kind(), subject)))
     }
 
     pub(super) fn request(
@@ -184,15 +222,15 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
+    pub(super) fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) -> Result<()> {
         let client = self.connected(Echo::Yes)?;
         let (subject, payload) = (to.0.to_string(), Bytes::copy_from_slice(payload));
         let sent = match failure {
             None => client.publish(subject, payload).now_or_never(),
             Some(failure) => {
                 let mut headers = HeaderMap::new();
-                headers.insert(FAILURE, failure.replace(['\r', '\n'], " "));
-                headers.insert(FAILURE_CODE, "500");
+                headers.insert(FAILURE, failure.text.replace(['\r', '\n'], " "));
+                headers.insert(FAILURE_CODE, failure.code.to_string());
                 client.publish_with_headers(subject, headers, payload).now_or_never()
             }
         };
@@ -220,12 +258,48 @@ async fn gather(client: &Client, subject: String, payload: Bytes, hear: Hear) ->
     Ok(())
 }
 
-async fn hear(mut subscriber: Subscriber, sink: Sink) {
-    while let Some(message) = subscriber.next().await {
-        let reply = message.reply.map(|reply| ReplyTo(reply.as_str().into()));
-        let heard = Message { subject: &message.subject, payload: &message.payload, reply };
+/// Hears until it is told to end by itself, and then what is still on its way.
+async fn hear(mut subscriber: Subscriber, sink: Sink, mut is_retired: oneshot::Receiver<Ended>) {
+    let mut ended = None;
+    loop {
+        let next = match ended {
+            Some(_) => subscriber.next().await,
+            None => match future::select(subscriber.next(), &mut is_retired).await {
+                Either::Left((next, _)) => next,
+                Either::Right((Ok(retired), _)) => {
+                    ended = Some(retired);
+                    match subscriber.drain().await {
+                        Ok(()) => continue,
+                        Err(_) => None,
+                    }
+                }
+                Either::Right((Err(_), _)) => return,
+            },
+        };
+        let Some(message) = next else { break };
+        let reply = message.reply.as_ref().map(|reply| ReplyTo(reply.as_str().into()));
+        let mark = mark_of(&message);
+        let heard = Message { subject: &message.subject, payload: &message.payload, reply, mark };
         // A bug costs one message, not the connection.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(&heard)));
+    }
+    // Before it is said that this is over.
+    drop(sink);
+    if let Some(ended) = ended {
+        ended();
+    }
+}
+
+fn mark_of(message: &async_nats::Message) -> Mark<'_> {
+    if message.status == Some(StatusCode::NO_RESPONDERS) {
+        return Mark::Unheard;
+    }
+    let Some(headers) = &message.headers else { return Mark::None };
+    let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+    let code = header(FAILURE_CODE);
+    match header(FAILURE).or(code) {
+        None => Mark::None,
+        Some(text) => Mark::Failure(Failure { code: code.and_then(|code| code.parse().ok()).unwrap_or(500), text }),
     }
 }
 

@@ -21,7 +21,7 @@ use async_nats::Client;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Hear, Link, ReplyTo, Sink, SubscriptionKey};
+use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Failure, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::options::ClusterOptions;
 use super::queues::Queues;
 use crate::fault::{self, Call};
@@ -202,6 +202,10 @@ impl Engine for Nats {
         self.shared.bus.remove(key);
     }
 
+    fn retire(&self, key: SubscriptionKey, ended: Box<dyn FnOnce() + Send>) {
+        self.shared.bus.retire(key, ended);
+    }
+
     fn request(&self, subject: &str, payload: &[u8], timeout_ms: u32, done: Done<Answer>) -> Result<()> {
         self.shared.request(subject, payload, timeout_ms, done)
     }
@@ -210,7 +214,11 @@ impl Engine for Nats {
         self.shared.ask_all(subject, payload, timeout_ms, hear, done)
     }
 
-    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<&str>) -> Result<()> {
+    fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()> {
+        self.shared.ask(subject, payload, reply)
+    }
+
+    fn respond(&self, to: &ReplyTo, payload: &[u8], failure: Option<Failure<'_>>) -> Result<()> {
         self.shared.respond(to, payload, failure)
     }
 
