@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The groups of the C face, in the order in which the header is read.
-const GROUPS: [&str; 13] = [
-    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "client", "handover",
-    "metrics", "log",
+const GROUPS: [&str; 14] = [
+    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "kv", "client",
+    "handover", "metrics", "log",
 ];
 
 fn main() {

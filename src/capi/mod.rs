@@ -19,6 +19,7 @@ mod handler;
 mod handover;
 #[cfg(feature = "test-hooks")]
 mod hooks;
+mod kv;
 mod log;
 mod metrics;
 mod pointer;
@@ -36,6 +37,7 @@ pub use handle::*;
 pub use handover::*;
 #[cfg(feature = "test-hooks")]
 pub use hooks::*;
+pub use kv::*;
 pub use log::*;
 pub use metrics::*;
 pub use server::*;

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::bucket::Buckets;
 use crate::status::Result;
 
 /// Gets what came of it.
@@ -71,7 +72,7 @@ pub(crate) struct EngineCounts {
 }
 
 /// Carries messages between nodes.
-pub(crate) trait Engine: Send + Sync {
+pub(crate) trait Engine: Buckets + Send + Sync {
     /// What programs know it by.
     fn name(&self) -> &'static str;
 

@@ -1,19 +1,24 @@
 //! Several servers that act as one: what a server has of its cluster, from start to stop.
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
-//! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
+//! - `engine`: the contract of what carries the cluster, and `bucket` of what it keeps; `local`: inside the process; `nats`:
+//!   between machines.
+//! - `topics`, `kv` and `watch`: what programs have, on any engine.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
 
+pub(crate) mod bucket;
 mod engine;
 pub(crate) mod handles;
+pub(crate) mod kv;
 mod local;
 #[cfg(feature = "cluster")]
 mod nats;
 pub mod options;
 mod subject;
 mod topics;
+pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +88,7 @@ pub(crate) struct Cluster {
     /// And why.
     state: Mutex<(State, Status)>,
     topics: topics::Topics,
+    kv: kv::KvState,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
     is_leaving: AtomicBool,
@@ -98,6 +104,7 @@ impl Cluster {
             host,
             state: Mutex::new((state, Status::Ok)),
             topics: topics::Topics::default(),
+            kv: kv::KvState::default(),
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
@@ -174,10 +181,26 @@ impl Cluster {
             state
         };
         log::info!("cluster {}: {state:?}", self.name);
+        if state.is_up() {
+            self.doubt_watches();
+        }
         let host = Arc::clone(&self.host);
         if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, reason))).is_err() {
             log::debug!("the server has ended before it was told of its cluster");
         }
+    }
+
+    /// Begins a call, which the server waits for when it stops.
+    fn begin(self: &Arc<Self>) -> Result<Hand> {
+        let hand = Hand(Arc::clone(self));
+        let before = self.in_hand.fetch_add(1, Ordering::AcqRel);
+        if self.is_leaving.load(Ordering::Acquire) {
+            return Err(Status::Stopped.into());
+        }
+        if before >= IN_HAND_MAX {
+            return Err(Error::new(Status::Again, format!("{IN_HAND_MAX} calls are under way")));
+        }
+        Ok(hand)
     }
 
     // ---- The end
@@ -215,10 +238,25 @@ impl Cluster {
         }
         let cluster = Arc::clone(self);
         let gone = move || {
+            cluster.close_kvs();
             cluster.has_left.store(true, Ordering::Release);
             cluster.host.wake();
         };
         self.engine.stop(flush_ms, Box::new(gone));
+    }
+}
+
+/// Calls under way at once; more are refused.
+const IN_HAND_MAX: usize = 65_536;
+
+/// A call that is under way, until it is dropped.
+struct Hand(Arc<Cluster>);
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        if self.0.in_hand.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.leave_if_idle();
+        }
     }
 }
 

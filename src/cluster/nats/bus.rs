@@ -18,6 +18,9 @@ use crate::status::{Error, Result, Status};
 const FAILURE: &str = "Nats-Service-Error";
 const FAILURE_CODE: &str = "Nats-Service-Error-Code";
 
+/// Hears messages as NATS has them.
+pub(super) type Hear = Arc<dyn Fn(async_nats::Message) + Send + Sync>;
+
 /// The subscriptions that there are, whatever becomes of the connections.
 #[derive(Default)]
 pub(super) struct Bus {
@@ -30,7 +33,7 @@ struct Subscription {
     subject: String,
     group: Option<String>,
     echo: Echo,
-    sink: Sink,
+    hear: Hear,
     /// The number of the connection on which it is heard.
     connection: u64,
     /// The task that hears it there.
@@ -89,9 +92,23 @@ impl Shared {
         echo: Echo,
         sink: Sink,
     ) -> Result<SubscriptionKey> {
+        let hear = move |message: async_nats::Message| {
+            let reply = message.reply.map(|reply| ReplyTo(reply.as_str().into()));
+            sink(&Message { subject: &message.subject, payload: &message.payload, reply });
+        };
+        self.hear(subject, group, echo, Arc::new(hear))
+    }
+
+    pub(super) fn hear(
+        self: &Arc<Self>,
+        subject: &str,
+        group: Option<&str>,
+        echo: Echo,
+        hear: Hear,
+    ) -> Result<SubscriptionKey> {
         let key = SubscriptionKey(self.bus.key_last.fetch_add(1, Ordering::Relaxed) + 1);
         let (subject, group) = (subject.to_owned(), group.map(str::to_owned));
-        let subscription = Subscription { subject, group, echo, sink, connection: 0, task: None };
+        let subscription = Subscription { subject, group, echo, hear, connection: 0, task: None };
         self.bus.lock().insert(key, subscription);
         // A connection that comes about now finds it in the list.
         let connected = self.client(echo).clone();
@@ -128,7 +145,7 @@ impl Shared {
         let Ok(subscriber) = subscriber else { return };
         let mut subscriptions = self.bus.lock();
         let Some(subscription) = subscriptions.get_mut(&key) else { return };
-        let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.sink)));
+        let task = self.runtime.spawn(pass_on(subscriber, Arc::clone(&subscription.hear)));
         if let Some(before) = subscription.task.replace(task.abort_handle()) {
             before.abort();
         }
@@ -180,12 +197,10 @@ fn too_much() -> Error {
     Error::new(Status::Again, "too much waits to be sent to the cluster")
 }
 
-async fn hear(mut subscriber: Subscriber, sink: Sink) {
+async fn pass_on(mut subscriber: Subscriber, hear: Hear) {
     while let Some(message) = subscriber.next().await {
-        let reply = message.reply.map(|reply| ReplyTo(reply.as_str().into()));
-        let heard = Message { subject: &message.subject, payload: &message.payload, reply };
         // A bug costs one message, not the connection.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(&heard)));
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hear(message)));
     }
 }
 
