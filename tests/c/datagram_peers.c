@@ -2,11 +2,8 @@
  * Ten thousand peers on one datagram socket: each is one connection, with its own user data and its own order, on
  * several workers; and all of them are over when the server is.
  */
-#include "support.h"
+#include "dgram.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* The datagrams on their way at once must find room in the sockets' buffers: the system drops the others. */
@@ -56,47 +53,17 @@ static void on_close(ahoy_conn conn, ahoy_status reason, void *user) {
     latch_add(&closed, 1);
 }
 
-typedef union control {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
-} control;
-
-/* One socket has as many loopback addresses as it says in each datagram. */
-static void send_from(int fd, struct sockaddr_in *to, uint32_t host, const uint32_t *words) {
-    control control = { 0 };
-    struct iovec data = { (void *)words, 2 * sizeof *words };
-    struct msghdr message = { .msg_name = to, .msg_namelen = sizeof *to, .msg_iov = &data, .msg_iovlen = 1,
-                              .msg_control = &control, .msg_controllen = sizeof control };
-    struct in_pktinfo from = { .ipi_spec_dst = { htonl(0x7f010000 + host) } };
-    control.header = (struct cmsghdr){ CMSG_LEN(sizeof from), IPPROTO_IP, IP_PKTINFO };
-    memcpy(CMSG_DATA(&control.header), &from, sizeof from);
-    CHECK(sendmsg(fd, &message, 0) == (ssize_t)data.iov_len);
-}
-
-/* The peer that an answer came to, and what it was. */
-static uint32_t receive_at(int fd, uint32_t *words) {
-    control control;
-    struct iovec data = { words, 2 * sizeof *words };
-    struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = sizeof control };
-    CHECK_EQ(recvmsg(fd, &message, 0), data.iov_len);
-    struct in_pktinfo to;
-    CHECK(CMSG_FIRSTHDR(&message) != NULL);
-    memcpy(&to, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof to);
-    return ntohl(to.ipi_addr.s_addr) - 0x7f010000;
-}
-
-static void one_round(const int *fds, struct sockaddr_in *server, uint32_t round) {
+static void one_round(const int *fds, const char *url, uint32_t round) {
     for (int socket = 0; socket < SOCKETS; socket++) {
         for (uint32_t first = 0; first < hosts; first += WINDOW) {
             uint32_t end = first + WINDOW < hosts ? first + WINDOW : (uint32_t)hosts, sum = 0;
             for (uint32_t host = first; host < end; host++) {
                 const uint32_t words[2] = { (uint32_t)socket << 16 | host, round };
-                send_from(fds[socket], server, host, words);
+                dgram_send_as(host, fds[socket], url, words, sizeof words);
                 sum += host;
             }
             for (uint32_t host = first; host < end; host++) {
-                uint32_t words[2], at = receive_at(fds[socket], words);
+                uint32_t words[2], at = dgram_recv_as(fds[socket], words, sizeof words);
                 CHECK_EQ(words[0], (uint32_t)socket << 16 | at); /* its own answer, and no other's */
                 CHECK_EQ(words[1], round);
                 sum -= at;
@@ -114,19 +81,11 @@ int main(void) {
     ahoy_server server = start(OPTIONS(.listen = "udp://127.0.0.1:0", .workers = 2, .on_open = on_open,
                                        .on_message = on_message, .on_close = on_close));
     char url[64];
-    unsigned port;
     CHECK_OK(ahoy_server_address(server, 0, url, sizeof url));
-    CHECK(sscanf(url, "udp://127.0.0.1:%u", &port) == 1);
-    struct sockaddr_in name = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                .sin_addr = { htonl(INADDR_LOOPBACK) } };
     int fds[SOCKETS];
-    for (int i = 0; i < SOCKETS; i++) {
-        int yes = 1;
-        fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        CHECK(fds[i] >= 0 && !setsockopt(fds[i], IPPROTO_IP, IP_PKTINFO, &yes, sizeof yes));
-    }
+    for (int i = 0; i < SOCKETS; i++) fds[i] = dgram_hosts();
 
-    for (uint32_t round = 0; round < ROUNDS; round++) one_round(fds, &name, round);
+    for (uint32_t round = 0; round < ROUNDS; round++) one_round(fds, url, round);
     CHECK_EQ(latch_count(&opened), peers);
     CHECK_EQ(latch_count(&closed), 0);
     ahoy_stats stats = stats_of(server);

@@ -86,3 +86,42 @@ void dgram_expect(int fd, const void *data, size_t len) {
     CHECK_EQ(dgram_recv(fd, got, sizeof got), len);
     CHECK(len == 0 || memcmp(got, data, len) == 0);
 }
+
+/* ---- Many peers of one socket ---------------------------------------------------------------- */
+
+enum { HOST_FIRST = 0x7f010000 };
+
+typedef union control {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
+} control;
+
+int dgram_hosts(void) {
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), yes = 1;
+    CHECK(fd >= 0 && !setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &yes, sizeof yes));
+    return fd;
+}
+
+void dgram_send_as(uint32_t host, int fd, const char *url, const void *data, size_t len) {
+    struct sockaddr_storage name;
+    control control = { 0 };
+    struct iovec part = { (void *)data, len };
+    struct msghdr message = { .msg_name = &name, .msg_namelen = url_parse(url, &name), .msg_iov = &part,
+                              .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    struct in_pktinfo from = { .ipi_spec_dst = { htonl(HOST_FIRST + host) } };
+    control.header = (struct cmsghdr){ CMSG_LEN(sizeof from), IPPROTO_IP, IP_PKTINFO };
+    memcpy(CMSG_DATA(&control.header), &from, sizeof from);
+    CHECK(sendmsg(fd, &message, 0) == (ssize_t)len);
+}
+
+uint32_t dgram_recv_as(int fd, void *data, size_t len) {
+    control control;
+    struct iovec part = { data, len };
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof control };
+    CHECK_EQ(recvmsg(fd, &message, MSG_TRUNC), len);
+    struct in_pktinfo to;
+    CHECK(CMSG_FIRSTHDR(&message) != NULL);
+    memcpy(&to, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof to);
+    return ntohl(to.ipi_addr.s_addr) - HOST_FIRST;
+}

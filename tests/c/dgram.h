@@ -28,4 +28,12 @@ size_t dgram_recv(int fd, void *buffer, size_t capacity);
 /* Waits for one datagram and checks that it is this. */
 void dgram_expect(int fd, const void *data, size_t len);
 
+/*
+ * A socket that is many peers of a server: `host` is below 65,536 and stands for 127.1.0.0 and what follows. The last
+ * waits for a datagram of `len` bytes, and tells the host that it came to.
+ */
+int dgram_hosts(void);
+void dgram_send_as(uint32_t host, int fd, const char *url, const void *data, size_t len);
+uint32_t dgram_recv_as(int fd, void *data, size_t len);
+
 #endif

@@ -3,7 +3,8 @@
 #
 #     tests/c/run.sh native|asan|valgrind|tsan [NAME...]
 #
-# Programs named hook_* need the library with the feature test-hooks. The last line is the sum.
+# Programs named hook_* need the library with the feature test-hooks. What a program had to do in a smaller way it
+# says in a line "note: …". The last line is the sum.
 set -euo pipefail
 
 mode=${1:?usage: run.sh native|asan|valgrind|tsan [NAME...]}
@@ -125,7 +126,8 @@ for name in "${names[@]}"; do
     spent=$(printf '%d.%02d' $((micros / 1000000)) $((micros % 1000000 / 10000)))
     if [ "$code" -eq 0 ]; then
         passed=$((passed + 1))
-        printf 'ok   %-28s %6s s\n' "$name" "$spent"
+        note=$(sed -n 's/^note: /: /p' "$log")
+        printf 'ok   %-28s %6s s%s\n' "$name" "$spent" "$note"
     elif [ "$code" -eq 77 ]; then
         skipped=$((skipped + 1))
         printf 'skip %-28s %6s s: %s\n' "$name" "$spent" "$(head -n 1 "$log")"

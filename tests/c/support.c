@@ -242,13 +242,19 @@ int threads_running(void) {
     return entries("/proc/self/task");
 }
 
-bool descriptors_allow(unsigned count) {
+unsigned descriptors_up_to(unsigned count) {
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    if (limit.rlim_cur >= count) return true;
-    limit.rlim_cur = count;
-    if (limit.rlim_max < count) limit.rlim_max = count;
-    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+    if (limit.rlim_cur >= count) return count;
+    struct rlimit wanted = { count, limit.rlim_max > count ? limit.rlim_max : count };
+    if (setrlimit(RLIMIT_NOFILE, &wanted) == 0) return count;
+    limit.rlim_cur = limit.rlim_max;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    return (unsigned)limit.rlim_max;
+}
+
+bool descriptors_allow(unsigned count) {
+    return descriptors_up_to(count) == count;
 }
 
 holdings holdings_now(void) {

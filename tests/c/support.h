@@ -179,7 +179,10 @@ _Noreturn void leave_child(void);
 int descriptors_open(void);
 int threads_running(void);
 
-/* Raises the soft limit of descriptors: false where the hard limit forbids it. */
+/* Raises the limit of descriptors to `count`, or as far as it goes: to what. */
+unsigned descriptors_up_to(unsigned count);
+
+/* The same, or false. */
 bool descriptors_allow(unsigned count);
 
 /* Fails the test unless the process holds as many descriptors and threads as this says. */
