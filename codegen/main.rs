@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The groups of the C face, in the order in which the header is read.
-const GROUPS: [&str; 14] = [
-    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "kv", "client",
+const GROUPS: [&str; 15] = [
+    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "kv", "watch", "client",
     "handover", "metrics", "log",
 ];
 

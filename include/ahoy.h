@@ -1299,31 +1299,6 @@ ahoy_status ahoy_kv_get_wait(ahoy_kv kv, const void *key, size_t key_bytes, void
                              size_t capacity, size_t *value_bytes, uint64_t *revision);
 
 /**
- * Reads all keys that begin so, with their values.
- *
- * @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
- * @param prefix_bytes  its length.
- * @param on_key        called for each key, in no order, then once with `entry` NULL: AHOY_OK: that were all. An error
- *                      (as of `ahoy_kv_get`): there may be more.
- * @param user          passed to `on_key`.
- * @return AHOY_OK: `on_key` will be called. On an error it is not: as `ahoy_kv_get`.
- *
- * A key that is there all the while is among them; one that comes or goes meanwhile may be. Since 0.3.
- */
-ahoy_status ahoy_kv_keys(ahoy_kv kv, const void *prefix, size_t prefix_bytes, ahoy_kv_fn on_key,
-                         void *user);
-
-/**
- * As `ahoy_kv_keys`, and waits for the end. `on_key` is called on this thread, for each key; not for the end, which is
- * what this returns.
- *
- * @return AHOY_OK: that were all. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_get` and its
- *         `on_done`. Since 0.3.
- */
-ahoy_status ahoy_kv_keys_wait(ahoy_kv kv, const void *prefix, size_t prefix_bytes,
-                              ahoy_kv_fn on_key, void *user);
-
-/**
  * Gives a key a value, whatever it had.
  *
  * @param options  NULL: the defaults.
@@ -1412,6 +1387,37 @@ ahoy_status ahoy_kv_delete(ahoy_kv kv, const void *key, size_t key_bytes, uint64
  * @return AHOY_OK. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_delete` and its `on_done`. Since 0.3.
  */
 ahoy_status ahoy_kv_delete_wait(ahoy_kv kv, const void *key, size_t key_bytes, uint64_t revision);
+
+/* ==============================================================================================
+ * Keys and watches
+ *
+ * What a bucket holds, now; or now and from now on, whoever changes it.
+ * ============================================================================================== */
+
+/**
+ * Reads all keys that begin so, with their values.
+ *
+ * @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
+ * @param prefix_bytes  its length.
+ * @param on_key        called for each key, in no order, then once with `entry` NULL: AHOY_OK: that were all. An error
+ *                      (as of `ahoy_kv_get`): there may be more.
+ * @param user          passed to `on_key`.
+ * @return AHOY_OK: `on_key` will be called. On an error it is not: as `ahoy_kv_get`.
+ *
+ * A key that is there all the while is among them; one that comes or goes meanwhile may be. Since 0.3.
+ */
+ahoy_status ahoy_kv_keys(ahoy_kv kv, const void *prefix, size_t prefix_bytes, ahoy_kv_fn on_key,
+                         void *user);
+
+/**
+ * As `ahoy_kv_keys`, and waits for the end. `on_key` is called on this thread, for each key; not for the end, which is
+ * what this returns.
+ *
+ * @return AHOY_OK: that were all. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_get` and its
+ *         `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_keys_wait(ahoy_kv kv, const void *prefix, size_t prefix_bytes,
+                              ahoy_kv_fn on_key, void *user);
 
 /**
  * Watches the keys that begin so: first what there is, then a call with `entry` NULL, then each change.

@@ -14,20 +14,16 @@
 //! for that, outside of callbacks only. The functions run on a worker, for one handle always the same, one after the
 //! other. What is under way when the server stops is waited for, as connections are, and may end with AHOY_ERR_STOPPED.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
+use super::entry::{self, Call, find_kv, server_of};
 use super::guard::guard;
-use super::handle::{ahoy_kv, ahoy_server, ahoy_watch};
-use super::handler::enter_host;
+use super::handle::{ahoy_kv, ahoy_server};
 use super::pointer::{Sized, bytes, optional_text, out_buffer, read_sized, require, set_out, text};
-use super::server::{ahoy_free_fn, find};
-use crate::cluster::bucket::{BucketOptions, Condition, Entry, Operation};
-use crate::cluster::kv::{KVS, Kv, READS_MAX};
-use crate::cluster::watch;
-use crate::server::{self, Server, ServerId};
+use super::server::find;
+use crate::cluster::bucket::{BucketOptions, Condition, Entry};
 use crate::status::{Error, Result, Status};
-use crate::sys::{Finalizer, HostWord};
 
 /// As `reads`: what is read is the last that was acknowledged. It is asked of the server that leads the bucket.
 pub const AHOY_KV_LEADER: i32 = 0;
@@ -147,92 +143,6 @@ unsafe fn ttl_ms(options: *const ahoy_kv_put_options) -> Result<u64> {
     if options.is_null() { Ok(0) } else { Ok(unsafe { read_sized(options)? }.ttl_ms) }
 }
 
-/// SAFETY: `key` is NULL, or has `length` readable bytes that outlive the result, or ends with a zero byte if that is 0.
-unsafe fn key_bytes<'a>(key: *const c_void, length: usize) -> Result<&'a [u8]> {
-    require(key, "key")?;
-    match length {
-        // SAFETY: not NULL, and as promised by our caller.
-        0 => Ok(unsafe { CStr::from_ptr(key.cast()) }.to_bytes()),
-        // SAFETY: as promised by our caller.
-        length => unsafe { bytes(key, length) },
-    }
-}
-
-/// SAFETY: as for [`key_bytes`]; NULL is no bytes.
-unsafe fn prefix_bytes<'a>(prefix: *const c_void, length: usize) -> Result<&'a [u8]> {
-    // SAFETY: as promised by our caller.
-    if prefix.is_null() && length == 0 { Ok(&[]) } else { unsafe { key_bytes(prefix, length) } }
-}
-
-fn find_kv(kv: ahoy_kv) -> Result<Arc<Kv>> {
-    KVS.find(kv.id)
-}
-
-/// For a call that waits.
-fn server_of(kv: &Kv) -> Result<Arc<Server>> {
-    server::refuse_in_callback()?;
-    server::find(ServerId::from_raw(kv.server))
-}
-
-// ---- What C gets
-
-/// Shows an entry to a function of the program's. A zero byte follows key and value, so that they can be printed.
-fn with_entry(entry: &Entry, show: impl FnOnce(&ahoy_kv_entry)) -> Result<()> {
-    let mut text = Vec::new();
-    crate::sys::reserve(&mut text, entry.key.len() + entry.value.len() + 2)?;
-    for part in [&*entry.key, b"\0", &*entry.value, b"\0"] {
-        text.extend_from_slice(part);
-    }
-    show(&ahoy_kv_entry {
-        size: size_of::<ahoy_kv_entry>(),
-        key: text.as_ptr().cast(),
-        key_bytes: entry.key.len(),
-        value: text[entry.key.len() + 1..].as_ptr().cast(),
-        value_bytes: entry.value.len(),
-        revision: entry.revision,
-        operation: match entry.operation {
-            Operation::Put => AHOY_KV_PUT,
-            Operation::Delete => AHOY_KV_DELETE,
-        },
-        reserved: 0,
-    });
-    Ok(())
-}
-
-/// A function of the program's, with its user data.
-#[derive(Clone, Copy)]
-struct Call {
-    function: unsafe extern "C" fn(ahoy_kv, Status, *const ahoy_kv_entry, *mut c_void),
-    kv: ahoy_kv,
-    user: HostWord,
-}
-
-impl Call {
-    fn new(function: ahoy_kv_fn, kv: ahoy_kv, user: *mut c_void, name: &str) -> Result<Self> {
-        let function = function.ok_or_else(|| Error::new(Status::Null, format!("{name} is NULL")))?;
-        Ok(Self { function, kv, user: HostWord::new(user) })
-    }
-
-    fn enter(self, status: Status, entry: *const ahoy_kv_entry) {
-        // SAFETY: the program gave this function for this purpose; `entry` lives until it returns.
-        enter_host(|| unsafe { (self.function)(self.kv, status, entry, self.user.get()) });
-    }
-
-    fn make(self, result: Result<Option<&Entry>>) {
-        let shown = match result {
-            Ok(Some(entry)) => with_entry(entry, |entry| self.enter(Status::Ok, entry)),
-            Ok(None) => {
-                self.enter(Status::Ok, std::ptr::null());
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = shown {
-            self.enter(error.status, std::ptr::null());
-        }
-    }
-}
-
 // ---- Opening and closing
 
 /// Opens a bucket, or makes it. Waits for the cluster.
@@ -301,7 +211,7 @@ pub unsafe extern "C" fn ahoy_kv_get(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller passes `key_bytes` readable bytes, or a string that ends with a zero byte.
-        let key = unsafe { self::key_bytes(key, key_bytes)? };
+        let key = unsafe { entry::key_bytes(key, key_bytes)? };
         let call = Call::new(on_done, kv, user, "on_done")?;
         let found = find_kv(kv)?;
         found.get(key, found.on_worker(move |entry| call.make(entry.as_ref().map(Some).map_err(Error::again)))?)
@@ -330,7 +240,7 @@ pub unsafe extern "C" fn ahoy_kv_get_wait(
     guard(|| {
         // SAFETY: the caller passes `key_bytes` readable bytes or a string that ends with a zero byte, and `capacity`
         // writable bytes.
-        let (key, buffer) = unsafe { (self::key_bytes(key, key_bytes)?, out_buffer(value, capacity)?) };
+        let (key, buffer) = unsafe { (entry::key_bytes(key, key_bytes)?, out_buffer(value, capacity)?) };
         let found = find_kv(kv)?;
         let entry = server_of(&found)?.wait_for(|done| found.get(key, found.in_hand(done)?))?;
         // SAFETY: the caller passes NULL or pointers to what it owns.
@@ -345,65 +255,6 @@ pub unsafe extern "C" fn ahoy_kv_get_wait(
         }
         for (to, from) in buffer.iter_mut().zip(entry.value.iter().chain(&[0])) {
             to.write(*from);
-        }
-        Ok(())
-    })
-}
-
-/// Reads all keys that begin so, with their values.
-///
-/// @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
-/// @param prefix_bytes  its length.
-/// @param on_key        called for each key, in no order, then once with `entry` NULL: AHOY_OK: that were all. An error
-///                      (as of `ahoy_kv_get`): there may be more.
-/// @param user          passed to `on_key`.
-/// @return AHOY_OK: `on_key` will be called. On an error it is not: as `ahoy_kv_get`.
-///
-/// A key that is there all the while is among them; one that comes or goes meanwhile may be. Since 0.3.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ahoy_kv_keys(
-    kv: ahoy_kv,
-    prefix: *const c_void,
-    prefix_bytes: usize,
-    on_key: ahoy_kv_fn,
-    user: *mut c_void,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller passes NULL, `prefix_bytes` readable bytes, or a string that ends with a zero byte.
-        let prefix = unsafe { self::prefix_bytes(prefix, prefix_bytes)? };
-        let call = Call::new(on_key, kv, user, "on_key")?;
-        find_kv(kv)?.each_key(prefix, Box::new(move |entry| call.make(entry)))
-    })
-}
-
-/// As `ahoy_kv_keys`, and waits for the end. `on_key` is called on this thread, for each key; not for the end, which is
-/// what this returns.
-///
-/// @return AHOY_OK: that were all. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_get` and its
-///         `on_done`. Since 0.3.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ahoy_kv_keys_wait(
-    kv: ahoy_kv,
-    prefix: *const c_void,
-    prefix_bytes: usize,
-    on_key: ahoy_kv_fn,
-    user: *mut c_void,
-) -> Status {
-    guard(|| {
-        // SAFETY: as for `ahoy_kv_keys`.
-        let prefix = unsafe { self::prefix_bytes(prefix, prefix_bytes)? };
-        let call = Call::new(on_key, kv, user, "on_key")?;
-        let found = find_kv(kv)?;
-        let server = server_of(&found)?;
-        let listing = server.wait_for(|done| found.list(prefix, found.in_hand(done)?))?;
-        for keys in listing.keys.chunks(READS_MAX) {
-            let entries = server.wait_for(|done| {
-                found.get_many(keys, found.in_hand(done)?);
-                Ok(())
-            })?;
-            for entry in &entries {
-                with_entry(entry, |entry| call.enter(Status::Ok, entry))?;
-            }
         }
         Ok(())
     })
@@ -464,7 +315,7 @@ pub unsafe extern "C" fn ahoy_kv_put(
     guard(|| {
         // SAFETY: the caller passes so many readable bytes, and NULL or a struct with its size.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         change(kv, key, Some(value), Condition::None, ttl_ms, on_done, user)
     })
 }
@@ -486,7 +337,7 @@ pub unsafe extern "C" fn ahoy_kv_put_wait(
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         let done = change_wait(kv, key, Some(value), Condition::None, ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(revision, done) };
@@ -512,7 +363,7 @@ pub unsafe extern "C" fn ahoy_kv_create(
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         change(kv, key, Some(value), Condition::Absent, ttl_ms, on_done, user)
     })
 }
@@ -534,7 +385,7 @@ pub unsafe extern "C" fn ahoy_kv_create_wait(
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         let done = change_wait(kv, key, Some(value), Condition::Absent, ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(revision, done) };
@@ -562,7 +413,7 @@ pub unsafe extern "C" fn ahoy_kv_update(
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         change(kv, key, Some(value), Condition::At(revision), ttl_ms, on_done, user)
     })
 }
@@ -585,7 +436,7 @@ pub unsafe extern "C" fn ahoy_kv_update_wait(
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
         let (key, value, ttl_ms) =
-            unsafe { (self::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
         let done = change_wait(kv, key, Some(value), Condition::At(revision), ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(updated, done) };
@@ -615,7 +466,7 @@ pub unsafe extern "C" fn ahoy_kv_delete(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller passes `key_bytes` readable bytes, or a string that ends with a zero byte.
-        let key = unsafe { self::key_bytes(key, key_bytes)? };
+        let key = unsafe { entry::key_bytes(key, key_bytes)? };
         change(kv, key, None, at(revision), 0, on_done, user)
     })
 }
@@ -632,56 +483,7 @@ pub unsafe extern "C" fn ahoy_kv_delete_wait(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller passes `key_bytes` readable bytes, or a string that ends with a zero byte.
-        let key = unsafe { self::key_bytes(key, key_bytes)? };
+        let key = unsafe { entry::key_bytes(key, key_bytes)? };
         change_wait(kv, key, None, at(revision), 0).map(drop)
     })
-}
-
-// ---- Watching
-
-/// Watches the keys that begin so: first what there is, then a call with `entry` NULL, then each change.
-///
-/// @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
-/// @param prefix_bytes  its length.
-/// @param on_change     called with AHOY_OK and an entry, or NULL, once, when all that was there has been told.
-/// @param user          passed to `on_change`.
-/// @param on_free       called exactly once with `user` when the watch is over: `ahoy_kv_unwatch`, `ahoy_kv_close`, or
-///                      the server has stopped. NULL: nothing to free.
-/// @param watch         receives the handle, before `on_change` is called; NULL if you do not need it.
-/// @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the prefix.
-///         AHOY_ERR_STALE, _STOPPED, _NULL (`on_change`), _AGAIN, _MEMORY.
-///
-/// A watch outlives the loss of a server, and of the link, and tells what has changed meanwhile: of each key its last
-/// value comes in the end. Revisions in between may be left out, never come in another order, and never twice. Who is
-/// slow is told less, not later. Changes that happen during the first part may be told in it. Since 0.3.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ahoy_kv_watch(
-    kv: ahoy_kv,
-    prefix: *const c_void,
-    prefix_bytes: usize,
-    on_change: ahoy_kv_fn,
-    user: *mut c_void,
-    on_free: ahoy_free_fn,
-    watch: *mut ahoy_watch,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller passes NULL, `prefix_bytes` readable bytes, or a string that ends with a zero byte.
-        let prefix = unsafe { self::prefix_bytes(prefix, prefix_bytes)? };
-        let call = Call::new(on_change, kv, user, "on_change")?;
-        let found = find_kv(kv)?;
-        // SAFETY: the caller gives the function for this purpose.
-        let finalizer = unsafe { Finalizer::new(on_free, user) };
-        // SAFETY: the caller passes NULL or a pointer to a handle it owns.
-        let announce = |number| unsafe { set_out(watch, ahoy_watch { id: number }) };
-        watch::begin(&found, prefix, Box::new(move |entry| call.make(Ok(entry))), finalizer, announce)
-    })
-}
-
-/// Ends a watch. Called inside its callback, or another of the same bucket handle, it is not called again. From
-/// another thread it may still be called once; its `on_free` says when it is over.
-///
-/// @return AHOY_OK. AHOY_ERR_STALE: it is over already. Since 0.3.
-#[unsafe(no_mangle)]
-pub extern "C" fn ahoy_kv_unwatch(watch: ahoy_watch) -> Status {
-    guard(|| watch::end(watch.id))
 }

@@ -10,6 +10,7 @@
 mod client;
 mod cluster;
 mod conn;
+mod entry;
 mod error;
 mod framing;
 mod greeting;
@@ -26,6 +27,7 @@ mod pointer;
 mod server;
 mod timer;
 mod topic;
+mod watch;
 
 pub use client::*;
 pub use cluster::*;
@@ -43,3 +45,4 @@ pub use metrics::*;
 pub use server::*;
 pub use timer::*;
 pub use topic::*;
+pub use watch::*;

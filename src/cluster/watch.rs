@@ -368,7 +368,11 @@ impl Watch {
     fn read(self: &Arc<Self>, entries: Result<Vec<Entry>>, keys: Vec<Arc<[u8]>>) {
         let mut state = self.lock();
         match entries {
-            Ok(entries) => entries.into_iter().for_each(|entry| drop(state.take(entry))),
+            Ok(entries) => {
+                for entry in entries {
+                    state.take(entry);
+                }
+            }
             Err(error) => {
                 state.keys.extend(keys);
                 state.rest(&error);

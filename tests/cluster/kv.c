@@ -146,6 +146,7 @@ static void random_calls(unsigned seed, int keys, long milliseconds) {
             status = ahoy_kv_delete_wait(kv, key, 0, 0);
         }
         if (status == AHOY_OK && revision) seen[at] = revision;
+        if (status == AHOY_ERR_FAILED) SAY("failed %s", ahoy_last_error());
         nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL); /* the checker has to follow */
         SAY("call %lld %lld %s %s %s %llu %s %s %llu", begin, now_ns(), key, what, value, (unsigned long long)expected,
             name(status), got, (unsigned long long)revision);

@@ -228,7 +228,7 @@ def test_disconnected():
         brokers.restart(0)
         brokers.wait_ready()
         wait_until(lambda: ask(one, "put a 2 0").startswith("AHOY_OK"))
-        one.expect("^watch a 2 .* put$")
+        wait_until(lambda: one.said("^watch a 2 .* put$") or None)
 
 
 def linear():
@@ -268,5 +268,7 @@ def test_linearizable():
                     print(number, found[1], file=history)
             history.seek(0)
             verdict = subprocess.run([program], stdin=history, capture_output=True, text=True, check=False)
+        for each in nodes:
+            assert not each.said("^failed"), each.said("^failed")[0].string
         print(f"note: {verdict.stdout.strip()}, {kills} leaders killed")
         assert verdict.returncode == 0, verdict.stdout + verdict.stderr

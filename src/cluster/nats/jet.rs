@@ -47,6 +47,12 @@ impl Refusal {
         Some(Self { code: number("code"), number: number("err_code"), text })
     }
 
+    /// Whether it may be taken in a while: the stream has no leader just now, or another change of the same key is under way,
+    /// and what comes of that is not known yet.
+    fn is_for_now(&self) -> bool {
+        self.number == 10_164 || self.code == 503 && !matches!(self.number, 10_039 | 10_076)
+    }
+
     /// As an error, where nothing special is to be said.
     pub(super) fn error(&self, what: &str) -> Error {
         let status = match self.number {
@@ -114,9 +120,15 @@ impl Shared {
                 if let Some(headers) = &headers {
                     request = request.headers(headers.clone());
                 }
-                match client.send_request(subject.to_owned(), request).await {
+                // The request's own time begins when the connection takes it.
+                let sent = client.send_request(subject.to_owned(), request);
+                let answer = match tokio::time::timeout(timeout, sent).await {
+                    Ok(answer) => answer.map_err(|failed| failed.kind()),
+                    Err(_) => Err(RequestErrorKind::TimedOut),
+                };
+                match answer {
                     Ok(answer) => return Ok(answer),
-                    Err(failed) => match failed.kind() {
+                    Err(failed) => match failed {
                         // Nobody has heard it.
                         RequestErrorKind::NoResponders => {
                             if subject.starts_with("$JS.API.STREAM.INFO.") && begun.elapsed() > NO_STORE {
@@ -163,8 +175,8 @@ impl Shared {
                 .map_err(|error| Error::new(Status::Failed, format!("{subject}: not an answer: {error}")))?;
             match Refusal::of(&value) {
                 None => return Ok(Ok(value)),
-                // 503: it was not taken, because the stream has no leader just now.
-                Some(refusal) if refusal.code == 503 && !matches!(refusal.number, 10_039 | 10_076) => {
+                // It was not taken.
+                Some(refusal) if refusal.is_for_now() => {
                     if Instant::now() + REST >= deadline {
                         return Err(Error::new(Status::Timeout, format!("{subject}: {}", refusal.text)));
                     }
