@@ -20,10 +20,14 @@ use crate::log::Inside;
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
-/// Bucket and key, to revision, due time (milliseconds since 1970; 0: never) and value.
-const ENTRIES: TableDefinition<(&str, &[u8]), (u64, u64, &[u8])> = TableDefinition::new("entries");
+/// Bucket and key.
+type At<'a> = (&'a str, &'a [u8]);
+/// Revision, due time (milliseconds since 1970; 0: never) and value.
+type Row<'a> = (u64, u64, &'a [u8]);
+
+const ENTRIES: TableDefinition<'_, At<'_>, Row<'_>> = TableDefinition::new("entries");
 /// Bucket, to its last revision, history, time to live and limit of bytes.
-const BUCKETS: TableDefinition<&str, (u64, u32, u64, u64)> = TableDefinition::new("buckets");
+const BUCKETS: TableDefinition<'_, &str, (u64, u32, u64, u64)> = TableDefinition::new("buckets");
 
 /// Changes in one transaction.
 const CHANGES_MAX: usize = 1_024;
