@@ -293,5 +293,7 @@ def test_linearizable():
             verdict = subprocess.run([program], stdin=history, capture_output=True, text=True, check=False)
         for each in nodes:
             assert not each.said("^failed"), each.said("^failed")[0].string
-        print(f"note: {verdict.stdout.strip()}, {kills} leaders killed")
+        longest = max((int(found[2]) - int(found[1])) / 1e9
+                      for each in nodes for found in each.said(r"^call (\d+) (\d+) "))
+        print(f"note: {verdict.stdout.strip()}, {kills} leaders killed, the longest call took {longest:.1f} s")
         assert verdict.returncode == 0, verdict.stdout + verdict.stderr
