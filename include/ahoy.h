@@ -228,6 +228,18 @@ typedef struct ahoy_job {
     uint64_t id;
 } ahoy_job;
 
+/** An open bucket. `id` 0: none. Valid until `ahoy_kv_close`, or until the server has stopped. */
+typedef struct ahoy_kv {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_kv;
+
+/** A watch of a bucket. `id` 0: none. Valid until it is ended. */
+typedef struct ahoy_watch {
+    /** Opaque. */
+    uint64_t id;
+} ahoy_watch;
+
 /* ==============================================================================================
  * Greeting
  *
@@ -1475,6 +1487,312 @@ ahoy_status ahoy_call(ahoy_server server, const char *name, const void *data, si
 ahoy_status ahoy_call_wait(ahoy_server server, const char *name, const void *data, size_t data_len,
                            const ahoy_call_options *options, void *buffer, size_t capacity,
                            size_t *len);
+
+/* ==============================================================================================
+ * Buckets
+ *
+ * A bucket is a set of keys with values that every node of the cluster reads, changes and watches. Its servers keep it, with
+ * copies (`replicas`), also when no node is there. Without a cluster it is in memory, or in a file.
+ *
+ * Each change gives its key a revision: a number that only grows, over all keys of the bucket. With
+ * `ahoy_kv_create` and `ahoy_kv_update` a change is done only if the key is as the program has read it, whoever else
+ * is at it. docs/CLUSTER.md says what is promised when servers fail, and how to build a lock.
+ *
+ * Keys are any 1 to 255 bytes; `key_bytes` 0 means that the key is a string that ends with a zero byte. Values are as long
+ * as the servers allow (1 MiB, if nobody has said otherwise).
+ *
+ * Each call is there twice: as it is, it does not wait, and calls a function when it is done; with _wait it waits
+ * for that, outside of callbacks only. The functions run on a worker, for one handle always the same, one after the
+ * other. What is under way when the server stops is waited for, as connections are, and may end with AHOY_ERR_STOPPED.
+ * ============================================================================================== */
+
+/** As `reads`: what is read is the last that was acknowledged. It is asked of the server that leads the bucket. */
+#define AHOY_KV_LEADER 0
+
+/**
+ * As `reads`: any server of the bucket may answer, which is faster; what is read may be older than the last. A new
+ * bucket allows that to all programs. Watches and conditions are as exact as ever.
+ */
+#define AHOY_KV_STALE_OK 1
+
+/** As `operation`: the key has this value. */
+#define AHOY_KV_PUT 0
+
+/** As `operation`: the key was deleted, or its time has passed. */
+#define AHOY_KV_DELETE 1
+
+/**
+ * What a bucket is to be. Leave zero what you do not need. A bucket that is there already has to be so where it is
+ * not zero.
+ */
+typedef struct ahoy_kv_options {
+    /** sizeof(ahoy_kv_options). */
+    size_t size;
+    /**
+     * Servers of the cluster that keep a copy: 1 to 5, of which more than half have to be there. 0: as it is; a new one has 3
+     * where the cluster has three servers that are there, otherwise 1.
+     */
+    uint32_t replicas;
+    /** Revisions of a key that are kept, for other NATS clients: 1 to 64. 0: as it is; a new one has 1. */
+    uint32_t history;
+    /** Milliseconds after which every value goes: 100 or more. 0: as it is; in a new one they stay. */
+    uint64_t ttl_ms;
+    /**
+     * Bytes of all keys and values; a change that does not fit is refused (AHOY_ERR_AGAIN). NATS counts some more
+     * for each. 0: as it is; a new one has no limit.
+     */
+    uint64_t bytes_max;
+    /** AHOY_KV_LEADER or AHOY_KV_STALE_OK. */
+    int32_t reads;
+    /** 0. */
+    int32_t reserved;
+    /**
+     * Without a cluster: the file that keeps the bucket; it is made if need be, and may keep several. All of it is
+     * in memory as well. NULL: memory only, as long as the server runs.
+     */
+    const char *path;
+} ahoy_kv_options;
+
+/** A key at one revision. */
+typedef struct ahoy_kv_entry {
+    /** sizeof(ahoy_kv_entry). */
+    size_t size;
+    /** The key; a zero byte follows it. */
+    const void *key;
+    /** Its length. */
+    size_t key_bytes;
+    /** The value; a zero byte follows it. */
+    const void *value;
+    /** Its length. 0 also where a call has changed the key, whose value the program knows. */
+    size_t value_bytes;
+    /** Its revision. */
+    uint64_t revision;
+    /** AHOY_KV_PUT or AHOY_KV_DELETE. */
+    int32_t operation;
+    /** 0. */
+    int32_t reserved;
+} ahoy_kv_entry;
+
+/**
+ * A call on a bucket is done. `entry` lives until this returns; NULL unless `status` is AHOY_OK, and at the end of
+ * `ahoy_kv_keys`. Runs on a worker. Any call is legal, but for those that wait.
+ */
+typedef void (*ahoy_kv_fn)(ahoy_kv kv, ahoy_status status, const ahoy_kv_entry *entry, void *user);
+
+/** How a key is put. Leave zero what you do not need. */
+typedef struct ahoy_kv_put_options {
+    /** sizeof(ahoy_kv_put_options). */
+    size_t size;
+    /**
+     * Milliseconds after which the key goes, unless it is put again meanwhile. In a cluster it is rounded up to whole
+     * seconds. 0: with the bucket.
+     */
+    uint64_t ttl_ms;
+} ahoy_kv_put_options;
+
+/**
+ * Opens a bucket, or makes it. Waits for the cluster.
+ *
+ * @param name     1 to 64 letters, digits, - and _. Other NATS clients know the bucket as CLUSTER_NAME.
+ * @param options  NULL: the defaults.
+ * @param kv       receives the handle, which is good until `ahoy_kv_close`, or until the server has stopped.
+ * @return AHOY_OK. AHOY_ERR_INVALID: the name, or an option; or the bucket is there and is otherwise (`ahoy_last_error` says
+ *         what); or `path` with a cluster. AHOY_ERR_REPLICAS: the cluster has fewer servers. AHOY_ERR_NO_STORE: its
+ *         servers run without JetStream. AHOY_ERR_BUSY: another server, here or in another process, has the file.
+ *         AHOY_ERR_DISCONNECTED, AHOY_ERR_TIMEOUT. AHOY_ERR_DEADLOCK: inside a callback. AHOY_ERR_UNSUPPORTED:
+ *         `path`, and this build knows no files. AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _ENUM, _AGAIN, _MEMORY,
+ *         _THREAD; and what the system says of the file: AHOY_ERR_PERMISSION, _NOT_FOUND, _SYSTEM.
+ *
+ * Each call gives a handle of its own. Since 0.3.
+ */
+ahoy_status ahoy_kv_open(ahoy_server server, const char *name, const ahoy_kv_options *options,
+                         ahoy_kv *kv);
+
+/**
+ * Makes a handle stale, and ends its watches, as `ahoy_kv_unwatch` does. Calls that are under way end as they would have. The
+ * bucket, and what is in it, stays.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE. Since 0.3.
+ */
+ahoy_status ahoy_kv_close(ahoy_kv kv);
+
+/**
+ * Reads a key.
+ *
+ * @param on_done  called exactly once, with the entry. AHOY_ERR_NO_KEY: there is none. AHOY_ERR_TIMEOUT: no server
+ *                 has answered. AHOY_ERR_DISCONNECTED, _NO_STORE (the bucket was deleted), _STOPPED, _MEMORY.
+ * @param user     passed to `on_done`.
+ * @return AHOY_OK: `on_done` will be called. On an error it is not: AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the key.
+ *         AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are under way. AHOY_ERR_STALE, _STOPPED, _NULL.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_kv_get(ahoy_kv kv, const void *key, size_t key_bytes, ahoy_kv_fn on_done,
+                        void *user);
+
+/**
+ * Reads a key, and waits for it.
+ *
+ * @param value        receives the value, at most `capacity` - 1 bytes of it, and a zero byte after it; NULL if you do not
+ *                     need it.
+ * @param capacity     size of `value` in bytes; 0 if it is NULL.
+ * @param value_bytes  receives the value's length, also when it does not fit; NULL if you do not need it.
+ * @param revision     receives the revision; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_TOO_LONG: the value does not fit, or the key is too long. AHOY_ERR_DEADLOCK: inside a
+ *         callback. Otherwise as `ahoy_kv_get` and its `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_get_wait(ahoy_kv kv, const void *key, size_t key_bytes, void *value,
+                             size_t capacity, size_t *value_bytes, uint64_t *revision);
+
+/**
+ * Gives a key a value, whatever it had.
+ *
+ * @param options  NULL: the defaults.
+ * @param on_done  called exactly once, with the key and its new revision. AHOY_ERR_UNKNOWN_OUTCOME: the answer is lost,
+ *                 and it may have been done or not, or be done yet. AHOY_ERR_TIMEOUT: no server has taken it, and it was
+ *                 not done. AHOY_ERR_AGAIN: the bucket, or the servers, are full. AHOY_ERR_DISCONNECTED,
+ *                 _NO_STORE (the bucket was deleted), _TOO_LONG, _UNSUPPORTED, _FAILED, _STOPPED, _SYSTEM, _MEMORY: it
+ *                 was not done, as far as the answer is from a server; AHOY_ERR_STOPPED may also be an answer lost.
+ * @param user     passed to `on_done`.
+ * @return AHOY_OK: `on_done` will be called. On an error it is not, and nothing is done: AHOY_ERR_INVALID,
+ *         AHOY_ERR_TOO_LONG: the key, or the value. AHOY_ERR_UNSUPPORTED: `ttl_ms`, and the bucket's servers are
+ *         older than NATS 2.11. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are under way.
+ *         AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
+ *
+ * Since 0.3.
+ */
+ahoy_status ahoy_kv_put(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                        size_t value_bytes, const ahoy_kv_put_options *options, ahoy_kv_fn on_done,
+                        void *user);
+
+/**
+ * As `ahoy_kv_put`, and waits for it.
+ *
+ * @param revision  receives the new revision; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_put` and its `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_put_wait(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                             size_t value_bytes, const ahoy_kv_put_options *options,
+                             uint64_t *revision);
+
+/**
+ * As `ahoy_kv_put`, but only if there is no such key.
+ *
+ * @param on_done  AHOY_ERR_KEY_EXISTS: there is one.
+ * @return as `ahoy_kv_put`. Since 0.3.
+ */
+ahoy_status ahoy_kv_create(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                           size_t value_bytes, const ahoy_kv_put_options *options,
+                           ahoy_kv_fn on_done, void *user);
+
+/**
+ * As `ahoy_kv_create`, and waits for it.
+ *
+ * @param revision  receives the new revision; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_create` and its `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_create_wait(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                                size_t value_bytes, const ahoy_kv_put_options *options,
+                                uint64_t *revision);
+
+/**
+ * As `ahoy_kv_put`, but only if the key has this revision.
+ *
+ * @param revision  as a read, a change or a watch has told it; not 0.
+ * @param on_done   AHOY_ERR_REVISION: it has another, or there is no such key.
+ * @return as `ahoy_kv_put`; AHOY_ERR_INVALID: the revision is 0. Since 0.3.
+ */
+ahoy_status ahoy_kv_update(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                           size_t value_bytes, uint64_t revision,
+                           const ahoy_kv_put_options *options, ahoy_kv_fn on_done, void *user);
+
+/**
+ * As `ahoy_kv_update`, and waits for it.
+ *
+ * @param updated  receives the new revision; NULL if you do not need it.
+ * @return AHOY_OK. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_update` and its `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_update_wait(ahoy_kv kv, const void *key, size_t key_bytes, const void *value,
+                                size_t value_bytes, uint64_t revision,
+                                const ahoy_kv_put_options *options, uint64_t *updated);
+
+/**
+ * Deletes a key.
+ *
+ * @param revision  only if the key has this one; 0: whatever it has, also if there is none.
+ * @param on_done   called exactly once, with the revision of the deletion. AHOY_ERR_REVISION: the key has another, or
+ *                  there is none. Otherwise as that of `ahoy_kv_put`.
+ * @return as `ahoy_kv_put`. Since 0.3.
+ */
+ahoy_status ahoy_kv_delete(ahoy_kv kv, const void *key, size_t key_bytes, uint64_t revision,
+                           ahoy_kv_fn on_done, void *user);
+
+/**
+ * As `ahoy_kv_delete`, and waits for it.
+ *
+ * @return AHOY_OK. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_delete` and its `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_delete_wait(ahoy_kv kv, const void *key, size_t key_bytes, uint64_t revision);
+
+/* ==============================================================================================
+ * Keys and watches
+ *
+ * What a bucket holds, now; or now and from now on, whoever changes it.
+ * ============================================================================================== */
+
+/**
+ * Reads all keys that begin so, with their values.
+ *
+ * @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
+ * @param prefix_bytes  its length.
+ * @param on_key        called for each key, in no order, then once with `entry` NULL: AHOY_OK: that were all. An error
+ *                      (as of `ahoy_kv_get`): there may be more.
+ * @param user          passed to `on_key`.
+ * @return AHOY_OK: `on_key` will be called. On an error it is not: as `ahoy_kv_get`.
+ *
+ * A key that is there all the while is among them; one that comes or goes meanwhile may be. Since 0.3.
+ */
+ahoy_status ahoy_kv_keys(ahoy_kv kv, const void *prefix, size_t prefix_bytes, ahoy_kv_fn on_key,
+                         void *user);
+
+/**
+ * As `ahoy_kv_keys`, and waits for the end. `on_key` is called on this thread, for each key; not for the end, which is
+ * what this returns.
+ *
+ * @return AHOY_OK: that were all. AHOY_ERR_DEADLOCK: inside a callback. Otherwise as `ahoy_kv_get` and its
+ *         `on_done`. Since 0.3.
+ */
+ahoy_status ahoy_kv_keys_wait(ahoy_kv kv, const void *prefix, size_t prefix_bytes,
+                              ahoy_kv_fn on_key, void *user);
+
+/**
+ * Watches the keys that begin so: first what there is, then a call with `entry` NULL, then each change.
+ *
+ * @param prefix        what they begin with; NULL: all. `prefix_bytes` 0: a string that ends with a zero byte.
+ * @param prefix_bytes  its length.
+ * @param on_change     called with AHOY_OK and an entry, or NULL, once, when all that was there has been told.
+ * @param user          passed to `on_change`.
+ * @param on_free       called exactly once with `user` when the watch is over: `ahoy_kv_unwatch`, `ahoy_kv_close`, or
+ *                      the server has stopped. NULL: nothing to free.
+ * @param watch         receives the handle, before `on_change` is called; NULL if you do not need it.
+ * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the prefix.
+ *         AHOY_ERR_STALE, _STOPPED, _NULL (`on_change`), _AGAIN, _MEMORY.
+ *
+ * A watch outlives the loss of a server, and of the link, and tells what has changed meanwhile: of each key its last
+ * value comes in the end. Revisions in between may be left out, never come in another order, and never twice. Who is
+ * slow is told less, not later. Changes that happen during the first part may be told in it. Since 0.3.
+ */
+ahoy_status ahoy_kv_watch(ahoy_kv kv, const void *prefix, size_t prefix_bytes,
+                          ahoy_kv_fn on_change, void *user, ahoy_free_fn on_free,
+                          ahoy_watch *watch);
+
+/**
+ * Ends a watch. Called inside its callback, or another of the same bucket handle, it is not called again. From
+ * another thread it may still be called once; its `on_free` says when it is over.
+ *
+ * @return AHOY_OK. AHOY_ERR_STALE: it is over already. Since 0.3.
+ */
+ahoy_status ahoy_kv_unwatch(ahoy_watch watch);
 
 /* ==============================================================================================
  * Work queues

@@ -181,6 +181,11 @@ impl Error {
         Self { status, detail: detail.into() }
     }
 
+    /// The same once more.
+    pub fn again(&self) -> Self {
+        Self { status: self.status, detail: self.detail.clone() }
+    }
+
     /// An error of the operating system in `what` ("bind tcp://0.0.0.0:80").
     pub fn system(what: impl fmt::Display, error: &io::Error) -> Self {
         // One function, whatever it is about.

@@ -43,10 +43,26 @@ pub struct ahoy_work {
     pub id: u64,
 }
 
+/// An open bucket. `id` 0: none. Valid until `ahoy_kv_close`, or until the server has stopped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_kv {
+    /// Opaque.
+    pub id: u64,
+}
+
 /// A job in hand. `id` 0: none. Valid until it ends, or until the server has stopped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ahoy_job {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// A watch of a bucket. `id` 0: none. Valid until it is ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ahoy_watch {
     /// Opaque.
     pub id: u64,
 }

@@ -11,6 +11,7 @@ mod address;
 mod client;
 mod cluster;
 mod conn;
+mod entry;
 mod error;
 mod framing;
 mod greeting;
@@ -20,6 +21,7 @@ mod handler;
 mod handover;
 #[cfg(feature = "test-hooks")]
 mod hooks;
+mod kv;
 mod log;
 mod metrics;
 mod pointer;
@@ -28,6 +30,7 @@ mod server;
 mod service;
 mod timer;
 mod topic;
+mod watch;
 
 pub use address::*;
 pub use client::*;
@@ -40,6 +43,7 @@ pub use handle::*;
 pub use handover::*;
 #[cfg(feature = "test-hooks")]
 pub use hooks::*;
+pub use kv::*;
 pub use log::*;
 pub use metrics::*;
 pub use queue::*;
@@ -47,3 +51,4 @@ pub use server::*;
 pub use service::*;
 pub use timer::*;
 pub use topic::*;
+pub use watch::*;

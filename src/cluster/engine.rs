@@ -10,6 +10,7 @@
 use std::sync::{Arc, Weak};
 
 use super::Cluster;
+use super::bucket::Buckets;
 use super::queues::Queues;
 use crate::status::Result;
 
@@ -95,7 +96,7 @@ pub(crate) struct EngineCounts {
 }
 
 /// Carries messages between nodes.
-pub(crate) trait Engine: Send + Sync {
+pub(crate) trait Engine: Buckets + Send + Sync {
     /// What programs know it by.
     fn name(&self) -> &'static str;
 

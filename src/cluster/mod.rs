@@ -1,19 +1,22 @@
 //! Several servers that act as one: what a server has of its cluster, from start to stop.
 //!
 //! - [`options`]: what it is asked to be; `subject`: names as NATS writes them.
-//! - `engine`: the contract of what carries the cluster; `local`: inside the process; `nats`: between machines.
-//! - `topics`, `members`, `presence`, `addresses`, `calls` and `services`, `queues`: what is built on it. `hold`: calls under
-//!   way.
+//! - `engine`: the contract of what carries the cluster, and `bucket` of what it keeps; `local`: inside the process; `nats`:
+//!   between machines.
+//! - `topics`, `members`, `presence`, `addresses`, `calls` and `services`, `kv` and `watch`, `queues`: what is built on it, on
+//!   any engine. `hold`: calls under way.
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
 
 mod addresses;
+pub(crate) mod bucket;
 pub(crate) mod calls;
 mod engine;
 mod find;
 pub(crate) mod handles;
 mod hold;
+pub(crate) mod kv;
 mod local;
 mod members;
 #[cfg(feature = "cluster")]
@@ -25,6 +28,7 @@ pub(crate) mod queues;
 pub(crate) mod services;
 mod subject;
 mod topics;
+pub(crate) mod watch;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -114,6 +118,7 @@ pub(crate) struct Cluster {
     topics: topics::Topics,
     members: members::Members,
     queues: queues::State,
+    kv: kv::KvState,
     calls: calls::Calls,
     services: services::Services,
     counts: calls::CallCounts,
@@ -175,6 +180,7 @@ impl Cluster {
             topics: topics::Topics::default(),
             members,
             queues: queues::State::default(),
+            kv: kv::KvState::default(),
             timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
             in_hand: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
@@ -255,8 +261,10 @@ impl Cluster {
             let mut standing = self.lock();
             (standing.link, standing.link_reason) = (link, reason);
         }
-        if link == Link::Down {
-            self.link_lost();
+        match link {
+            Link::Up => self.doubt_watches(),
+            Link::Down => self.link_lost(),
+            Link::Joining => {}
         }
         self.restate();
         self.members_link(link);
@@ -349,6 +357,7 @@ impl Cluster {
         let flush_ms = if is_cut { flush_ms.max(FLUSH_CUT_MS) } else { flush_ms };
         let cluster = Arc::clone(self);
         let gone = move || {
+            cluster.close_kvs();
             cluster.has_left.store(true, Ordering::SeqCst);
             cluster.host.wake();
         };

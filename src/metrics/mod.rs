@@ -36,6 +36,21 @@ impl Counter {
     }
 }
 
+/// What a server has done with buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvCounts {
+    /// Keys read.
+    pub reads: u64,
+    /// Changes that were done.
+    pub writes: u64,
+    /// Changes refused because the key was not as the program said.
+    pub conflicts: u64,
+    /// Changes whose answer was lost.
+    pub unknown: u64,
+    /// Times that a watch had missed something, and has read it.
+    pub gaps: u64,
+}
+
 /// Statuses, each of which may be the reason of a close.
 const REASONS: usize = 1 + (Status::Replicas as i32).unsigned_abs() as usize;
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import tempfile
 import time
 
 from harness import (
@@ -160,6 +161,24 @@ def timers_count_once_a_second():
         equal(program.end(signal.SIGINT)[::2], (0, b""))
 
 
+def settings_are_kept():
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "settings.db")
+        with example("settings", file) as program:
+            equal(program.line(), b"(that is all there was)")
+            program.say(b"color=blue\nsize=7\n")
+            equal([program.line(), program.line()], [b"color=blue", b"size=7"])
+            program.say(b"color=red\nsize=\n")
+            equal([program.line(), program.line()], [b"color=red", b"size is gone"])
+            equal(program.end(), (0, b"", b""))
+        with example("settings", file) as program:
+            equal([program.line(), program.line()], [b"color=red", b"(that is all there was)"])
+            program.say(b"color\nsize\n")
+            assert program.line().startswith(b"color=red (revision ")
+            code, out, err = program.end()
+            equal((code, out, err.startswith(b"size: ")), (0, b"", True))
+
+
 def talk_comes_back():
     port = free_port()
     # Connections to 127.0.0.2 come from 127.0.0.1: a try at a closed port cannot meet itself.
@@ -224,6 +243,7 @@ TESTS = (
     framed_echo_holds_back_who_does_not_read,
     timers_ask_and_hang_up,
     timers_count_once_a_second,
+    settings_are_kept,
     talk_comes_back,
     offload_answers_each_in_order,
     offload_survives_who_does_not_wait,

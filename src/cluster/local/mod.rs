@@ -1,12 +1,19 @@
 //! The engine inside the process, for a server without a cluster: the same calls, no server, no thread. What takes time is
 //! done by the timers of the server's workers.
+//!
+//! - `bus`: messages; `kv`: buckets, whose keys are in a `table` each; `file`: those that survive the server.
 
 mod bus;
+#[cfg(feature = "store")]
+mod file;
+mod kv;
 mod queues;
+mod table;
 
 use std::sync::Arc;
 
 use super::Host;
+use super::bucket::{Bucket, BucketOptions, Buckets};
 use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Failure, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::queues::Queues;
 use crate::status::Result;
@@ -15,12 +22,14 @@ use crate::status::Result;
 pub(crate) struct Local {
     bus: Arc<bus::Bus>,
     queues: Arc<queues::LocalQueues>,
+    store: kv::Store,
     host: Arc<dyn Host>,
 }
 
 impl Local {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { bus: Arc::default(), queues: queues::LocalQueues::new(Arc::clone(&host)), host }
+        let (queues, store) = (queues::LocalQueues::new(Arc::clone(&host)), kv::Store::new(Arc::clone(&host)));
+        Self { bus: Arc::default(), queues, store, host }
     }
 }
 
@@ -107,7 +116,13 @@ impl Engine for Local {
     fn stop(&self, _timeout_ms: u32, gone: Box<dyn FnOnce() + Send>) {
         self.bus.close();
         self.queues.close();
-        gone();
+        self.store.stop(gone);
+    }
+}
+
+impl Buckets for Local {
+    fn open_bucket(&self, name: &str, options: &BucketOptions, done: Done<Arc<dyn Bucket>>) -> Result<()> {
+        self.store.open(name, options, done)
     }
 }
 

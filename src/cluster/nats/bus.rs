@@ -20,6 +20,9 @@ use crate::status::{Error, Result, Status};
 const FAILURE: &str = "Nats-Service-Error";
 const FAILURE_CODE: &str = "Nats-Service-Error-Code";
 
+/// Hears messages as NATS has them.
+pub(super) type RawSink = Arc<dyn Fn(async_nats::Message) + Send + Sync>;
+
 /// The subscriptions that there are, whatever becomes of the connections.
 #[derive(Default)]
 pub(super) struct Bus {
@@ -32,7 +35,7 @@ struct Subscription {
     subject: String,
     group: Option<String>,
     echo: Echo,
-    sink: Sink,
+    hear: RawSink,
     /// The number of the connection on which it is heard.
     connection: u64,
     /// The task that hears it there.
@@ -119,9 +122,24 @@ impl Shared {
         echo: Echo,
         sink: Sink,
     ) -> Result<SubscriptionKey> {
+        let hear = move |message: async_nats::Message| {
+            let reply = message.reply.as_ref().map(|reply| ReplyTo(reply.as_str().into()));
+            let mark = mark_of(&message);
+            sink(&Message { subject: &message.subject, payload: &message.payload, reply, mark });
+        };
+        self.hear(subject, group, echo, Arc::new(hear))
+    }
+
+    pub(super) fn hear(
+        self: &Arc<Self>,
+        subject: &str,
+        group: Option<&str>,
+        echo: Echo,
+        hear: RawSink,
+    ) -> Result<SubscriptionKey> {
         let key = SubscriptionKey(self.bus.key_last.fetch_add(1, Ordering::Relaxed) + 1);
         let (subject, group) = (subject.to_owned(), group.map(str::to_owned));
-        let subscription = Subscription { subject, group, echo, sink, connection: 0, task: None };
+        let subscription = Subscription { subject, group, echo, hear, connection: 0, task: None };
         self.bus.lock().insert(key, subscription);
         // A connection that comes about now finds it in the list.
         let connected = self.client(echo).clone();
@@ -164,7 +182,7 @@ impl Shared {
             let mut subscriptions = self.bus.lock();
             let Some(subscription) = subscriptions.get_mut(&key) else { return };
             let (retire, is_retired) = oneshot::channel();
-            let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.sink), is_retired));
+            let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.hear), is_retired));
             subscription.task.replace(Hearing { task: Some(task.abort_handle()), retire: Some(retire) })
         };
         drop(before);
@@ -259,7 +277,7 @@ async fn gather(client: &Client, subject: String, payload: Bytes, hear: Hear) ->
 }
 
 /// Hears until it is told to end by itself, and then what is still on its way.
-async fn hear(mut subscriber: Subscriber, sink: Sink, mut is_retired: oneshot::Receiver<Ended>) {
+async fn hear(mut subscriber: Subscriber, sink: RawSink, mut is_retired: oneshot::Receiver<Ended>) {
     let mut ended = None;
     loop {
         let next = match ended {
@@ -277,11 +295,8 @@ async fn hear(mut subscriber: Subscriber, sink: Sink, mut is_retired: oneshot::R
             },
         };
         let Some(message) = next else { break };
-        let reply = message.reply.as_ref().map(|reply| ReplyTo(reply.as_str().into()));
-        let mark = mark_of(&message);
-        let heard = Message { subject: &message.subject, payload: &message.payload, reply, mark };
         // A bug costs one message, not the connection.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(&heard)));
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(message)));
     }
     // Before it is said that this is over.
     drop(sink);

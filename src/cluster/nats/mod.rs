@@ -3,11 +3,13 @@
 //! There are two connections to the servers. On the one ([`Echo::No`]) a node does not hear what it says itself: topics, which
 //! it has delivered to its own by then. The other is for all that may well be answered by this very node.
 //!
-//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `queues`: jobs; `error`: what NATS says in our
-//!   words.
+//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `jet`: what JetStream is asked; `kv`:
+//!   buckets; `queues`: jobs; `error`: what NATS says in our words.
 
 mod bus;
 mod error;
+mod jet;
+mod kv;
 mod link;
 pub(super) mod outside;
 mod queues;
@@ -54,6 +56,8 @@ struct End {
 /// What its tasks and the threads of the program share.
 struct Shared {
     runtime: Handle,
+    /// The cluster's name.
+    cluster: String,
     /// By [`Echo`]; None: not connected since the start, or since the server has shut us out.
     clients: [RwLock<Option<Connected>>; 2],
     events: Events,
@@ -83,6 +87,7 @@ impl Nats {
     pub(super) fn open(url: &ClusterUrl, node: &str, options: &ClusterOptions) -> Result<Self> {
         let timeout_ms = if options.timeout_ms == 0 { CALL_MS } else { options.timeout_ms };
         let connect = link::Connect::new(url, node, options)?;
+        let cluster = url.name.clone();
         let (end, ended) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let body = move || {
@@ -93,6 +98,7 @@ impl Nats {
             };
             let shared = Arc::new(Shared {
                 runtime: runtime.handle().clone(),
+                cluster,
                 clients: [RwLock::new(None), RwLock::new(None)],
                 events: Events::default(),
                 bus: bus::Bus::default(),
@@ -163,6 +169,14 @@ impl Shared {
         self.client(echo).as_ref().map(|connected| connected.client.clone()).ok_or_else(disconnected)
     }
 
+    fn payload_bytes_max(&self) -> Option<usize> {
+        self.client(Echo::Yes).as_ref().map(|connected| connected.client.max_payload()).filter(|max| *max > 0)
+    }
+
+    fn unhear(&self, key: SubscriptionKey) {
+        self.bus.remove(key);
+    }
+
     /// Hands what waits to be sent to the system.
     async fn flush(&self, timeout: Duration) {
         for echo in [Echo::No, Echo::Yes] {
@@ -187,7 +201,7 @@ impl Engine for Nats {
     }
 
     fn payload_bytes_max(&self) -> Option<usize> {
-        self.shared.client(Echo::Yes).as_ref().map(|connected| connected.client.max_payload()).filter(|max| *max > 0)
+        self.shared.payload_bytes_max()
     }
 
     fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()> {
@@ -199,7 +213,7 @@ impl Engine for Nats {
     }
 
     fn unsubscribe(&self, key: SubscriptionKey) {
-        self.shared.bus.remove(key);
+        self.shared.unhear(key);
     }
 
     fn retire(&self, key: SubscriptionKey, ended: Box<dyn FnOnce() + Send>) {

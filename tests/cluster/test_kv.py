@@ -1,0 +1,299 @@
+"""Buckets on real brokers: every call, what is refused, other clients, and what happens when servers die."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+
+import nats
+from brokers import ROOT, Brokers, VERSION, version_of
+from nodes import Node
+from waiting import LONG, wait_until
+
+DEADLINE_S = 180
+# Of a call, also while there is no leader.
+STREAM = "KV_c_b"
+
+
+def build(name):
+    """The node's program, built when it is older than its source or the library."""
+    source, library = f"{ROOT}/tests/cluster/{name}.c", f"{ROOT}/target/lib/libahoy.so"
+    program = f"{ROOT}/target/cluster/{name}"
+    newest = max(os.path.getmtime(source), os.path.getmtime(f"{ROOT}/include/ahoy.h"))
+    if not os.path.exists(program) or os.path.getmtime(program) < newest:
+        os.makedirs(os.path.dirname(program), exist_ok=True)
+        subprocess.run([os.environ.get("CC", "gcc"), "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra",
+                        "-Werror", "-pthread", f"-I{ROOT}/include", "-o", program, source, library,
+                        f"-Wl,-rpath,{os.path.dirname(library)}"], check=True)
+    return program
+
+
+def node(brokers, *more):
+    """A node that has joined."""
+    return Node(build("kv"), brokers.url("c"), *more)
+
+
+def ask(node, line, deadline_s=30):
+    """Sends a command; the rest of its answer."""
+    word = line.split()[0]
+    node.send(line)
+    return node.expect(f"^{word} (.*)$", deadline_s)[1].strip()
+
+
+def opened(node, *, replicas=0, history=0, ttl=0, reads=0, name="b"):
+    node.expect("^started AHOY_OK$")
+    answer = ask(node, f"open {name} {replicas} {history} {ttl} {reads}")
+    assert answer == "AHOY_OK", answer
+    return node
+
+
+def has_ttl():
+    return version_of(VERSION) >= (2, 11)
+
+
+def calls(brokers, reads):
+    with node(brokers) as one, node(brokers) as two:
+        opened(one, reads=reads), opened(two)
+        two.send("watch *")
+        two.expect("^watch caught-up$")
+        assert ask(one, "put a 1 0") == "AHOY_OK 1"
+        two.expect("^watch a 1 1 put$")
+        assert ask(two, "get a") == "AHOY_OK 1 1"
+        assert ask(two, "create a 2 0") == "AHOY_ERR_KEY_EXISTS 0"
+        assert ask(one, "update a 2 7") == "AHOY_ERR_REVISION 0"
+        assert ask(one, "update a 2 1") == "AHOY_OK 2"
+        assert ask(two, "delete a 1") == "AHOY_ERR_REVISION"
+        assert ask(two, "delete a 2") == "AHOY_OK"
+        two.expect("^watch a - 3 delete$")
+        assert ask(two, "get a") == "AHOY_ERR_NO_KEY - 0"
+        assert ask(two, "update a 2 2") == "AHOY_ERR_REVISION 0"
+        assert ask(one, "create a 3 0") == "AHOY_OK 4"
+        for number in range(70):
+            ask(one, f"put k.{number}* {number} 0")
+        assert ask(two, "keys *") == "AHOY_OK 71"
+        assert ask(two, "keys k.1") == "AHOY_OK 11"
+        assert ask(two, "keys none") == "AHOY_OK 0"
+        one.send("watch k.6")
+        one.expect("^watch caught-up$")
+        assert len(one.said("^watch k[.]6.* put$")) == 11
+
+
+def test_calls():
+    with Brokers(1) as brokers:
+        calls(brokers, reads=0)
+
+
+def test_calls_stale_ok():
+    with Brokers(1) as brokers:
+        calls(brokers, reads=1)
+
+
+def test_refused():
+    with Brokers(1) as brokers, node(brokers) as one:
+        opened(one)
+        assert ask(one, "open z 3 0 0 0").startswith("AHOY_ERR_REPLICAS")
+        answer = ask(one, "open b 0 5 0 0")
+        assert answer.startswith("AHOY_ERR_INVALID") and "its history is 1, not 5" in answer, answer
+        assert ask(one, "open b 0 0 0 0") == "AHOY_OK"
+    with Brokers(1, jetstream=False) as brokers, node(brokers) as one:
+        one.expect("^started AHOY_OK$")
+        assert ask(one, "open b 0 0 0 0").startswith("AHOY_ERR_NO_STORE")
+
+
+def test_key_ttl():
+    with Brokers(1) as brokers, node(brokers) as one:
+        opened(one)
+        if not has_ttl():
+            assert ask(one, "put a 1 1000") == "AHOY_ERR_UNSUPPORTED 0"
+            assert ask(one, "get a") == "AHOY_ERR_NO_KEY - 0"
+            return
+        one.send("watch *")
+        one.expect("^watch caught-up$")
+        assert ask(one, "create a 1 900") == "AHOY_OK 1"
+        one.expect("^watch a - 2 delete$")
+        assert ask(one, "get a") == "AHOY_ERR_NO_KEY - 0"
+        # What the server leaves in its place is no key; and the new one has a time as well.
+        assert ask(one, "create a 2 900") == "AHOY_OK 3"
+        one.expect("^watch a - 4 delete$")
+
+
+def test_bucket_ttl():
+    with Brokers(1) as brokers, node(brokers) as one:
+        opened(one, ttl=500)
+        assert ask(one, "put a 1 0") == "AHOY_OK 1"
+        wait_until(lambda: ask(one, "get a") == "AHOY_ERR_NO_KEY - 0")
+        assert ask(one, "create a 1 0").startswith("AHOY_OK")
+
+
+def test_own_writes():
+    with Brokers(3) as brokers, node(brokers) as one:
+        opened(one)
+        assert ask(one, "own 3000", 60) == "missed=0 of=3000"
+
+
+async def test_other_clients():
+    """nats-py has the bucket, too."""
+    with Brokers(3) as brokers, node(brokers) as one:
+        opened(one)
+        client = await nats.connect(brokers.urls()[0])
+        try:
+            kv = await client.jetstream().key_value("c_b")
+            assert ask(one, "put from.ahoy 1 0") == "AHOY_OK 1"
+            assert (await kv.get("from.ahoy")).value == b"1"
+            one.send("watch *")
+            one.expect("^watch caught-up$")
+            watcher = await kv.watchall()
+
+            async def next_change():
+                while True:
+                    entry = await watcher.updates(timeout=5)
+                    if entry is not None:
+                        return entry.key, entry.operation, entry.value
+
+            assert await next_change() == ("from.ahoy", None, b"1")
+            assert await kv.put("from.python", b"2") == 2
+            one.expect("^watch from.python 2 2 put$")
+            assert await next_change() == ("from.python", None, b"2")
+            assert ask(one, "get from.python") == "AHOY_OK 2 2"
+            assert ask(one, "update from.python 3 2") == "AHOY_OK 3"
+            assert await next_change() == ("from.python", None, b"3")
+            await kv.delete("from.python")
+            one.expect("^watch from.python - 4 delete$")
+            assert ask(one, "get from.python") == "AHOY_ERR_NO_KEY - 0"
+            assert await next_change() == ("from.python", "DEL", b"")
+            assert ask(one, "delete from.ahoy 1") == "AHOY_OK"
+            assert (await next_change())[:2] == ("from.ahoy", "DEL")
+            assert ask(one, "create from.python 5 0") == "AHOY_OK 6"
+            assert (await kv.get("from.python")).value == b"5"
+        finally:
+            await client.close()
+
+
+def leader_killed(count):
+    with Brokers(3) as brokers, node(brokers) as one, node(brokers) as two:
+        opened(one, replicas=3), opened(two)
+        two.send("watch l-")
+        two.expect("^watch caught-up$")
+        one.send(f"load l- {count}")
+        one.expect(f"^loading {count // 4 // 500 * 500}$")
+        brokers.kill(brokers.wait_leader(STREAM))
+        said = one.expect(r"^load acknowledged=(\d+) unknown=(\d+) failed=(\d+) refused=(\d+)$", 60)
+        answer = ask(one, "verify", 60)
+        assert answer.startswith("lost=0 "), answer
+        # What is there in the end the watch has told.
+        two.send("keys l-")
+        there = int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+        assert there >= int(said[1])
+        wait_until(lambda: len(two.said("^watch l-")) >= there,
+                   lambda: f"{len(two.said('^watch l-'))} of {there} told", 60)
+        assert len({found.string for found in two.said("^watch l-")}) == len(two.said("^watch l-"))
+        print(f"note: {said.string}, lost 0, watch told {there} of {there}")
+
+
+def test_leader_killed():
+    leader_killed(60000 if LONG else 10000)
+
+
+def test_gap_is_repaired():
+    """The watch's server dies, not the leader: changes go on while the watch comes back, and it reads what it has missed."""
+    with Brokers(3) as brokers:
+        with node(brokers) as first:
+            opened(first, replicas=3)
+        leader = brokers.wait_leader(STREAM)
+        with Node(build("kv"), f"{brokers.urls()[leader]}/c") as one:
+            opened(one)
+            with Node(build("kv"), f"{brokers.urls()[(leader + 1) % 3]}/c") as two:
+                opened(two)
+                two.send("watch *")
+                two.expect("^watch caught-up$")
+                one.send("load l- 20000")
+                one.expect("^loading 2000$")
+                brokers.kill((leader + 1) % 3)
+                one.expect("^load acknowledged=20000 ", 60)
+                wait_until(lambda: len(two.said("^watch l-")) >= 20000,
+                           lambda: f"{len(two.said('^watch l-'))} told", 60)
+                gaps = int(ask(two, "metric ahoy_kv_gaps_total"))
+                assert gaps > 0, "nothing was missed: this shows nothing"
+                print(f"note: 20000 of 20000 told, gaps repaired: {gaps}")
+
+
+def test_watchers_server_killed():
+    """The watch is on one server, the changes come through another."""
+    with Brokers(3) as brokers:
+        with node(brokers) as one:
+            opened(one, replicas=3)
+            with Node(build("kv"), brokers.url("c")) as two:
+                opened(two)
+                two.send("watch *")
+                two.expect("^watch caught-up$")
+                one.send("load l- 8000")
+                one.expect("^loading 1000$")
+                for i in range(3):
+                    brokers.kill(i)
+                    brokers.restart(i)
+                    brokers.wait_ready()
+                one.expect("^load ", 90)
+                two.send("keys l-")
+                there = int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+                wait_until(lambda: len(two.said("^watch l-")) >= there,
+                           lambda: f"{len(two.said('^watch l-'))} of {there} told", 60)
+                print(f"note: {there} of {there} told, gaps repaired: {ask(two, 'metric ahoy_kv_gaps_total')}")
+
+
+def test_disconnected():
+    with Brokers(1) as brokers, node(brokers, "1500") as one:
+        opened(one)
+        one.send("watch *")
+        one.expect("^watch caught-up$")
+        brokers.kill(0)
+        wait_until(lambda: ask(one, "put a 1 0") == "AHOY_ERR_DISCONNECTED 0")
+        assert ask(one, "get a") == "AHOY_ERR_DISCONNECTED - 0"
+        brokers.restart(0)
+        brokers.wait_ready()
+        wait_until(lambda: ask(one, "put a 2 0").startswith("AHOY_OK"))
+        wait_until(lambda: one.said("^watch a 2 .* put$") or None)
+
+
+def linear():
+    """The checker's program."""
+    folder = f"{ROOT}/tests/cluster/linear"
+    subprocess.run([os.environ.get("CARGO", "cargo"), "build", "--quiet", "--locked", "--release", "--target-dir",
+                    f"{ROOT}/target/linear"], cwd=folder, check=True)
+    return f"{ROOT}/target/linear/release/linear"
+
+
+def test_linearizable():
+    """Five processes, and the leader is killed again and again."""
+    program = linear()
+    seconds = 120 if LONG else 15
+    with Brokers(3) as brokers, contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(node(brokers, "3000")) for _ in range(5)]
+        for each in nodes:
+            opened(each, replicas=3)
+        for seed, each in enumerate(nodes):
+            each.send(f"random {seed + 1} 16 {seconds * 1000}")
+        kills = 0
+        while not all(each.said("^random ") for each in nodes):
+            wait_until(lambda: any(each.said("^random ") for each in nodes)
+                       or all(len(each.said("^call .* AHOY_OK ")) > 150 * (kills + 1) for each in nodes), deadline_s=90)
+            if any(each.said("^random ") for each in nodes):
+                break
+            leader = brokers.wait_leader(STREAM)
+            brokers.kill(leader)
+            kills += 1
+            brokers.restart(leader)
+            brokers.wait_ready(deadline_s=60)
+        for each in nodes:
+            each.expect("^random ", 60)
+        with tempfile.TemporaryFile("w+") as history:
+            for number, each in enumerate(nodes):
+                for found in each.said("^call (.*)$"):
+                    print(number, found[1], file=history)
+            history.seek(0)
+            verdict = subprocess.run([program], stdin=history, capture_output=True, text=True, check=False)
+        for each in nodes:
+            assert not each.said("^failed"), each.said("^failed")[0].string
+        longest = max((int(found[2]) - int(found[1])) / 1e9
+                      for each in nodes for found in each.said(r"^call (\d+) (\d+) "))
+        print(f"note: {verdict.stdout.strip()}, {kills} leaders killed, the longest call took {longest:.1f} s")
+        assert verdict.returncode == 0, verdict.stdout + verdict.stderr
