@@ -49,6 +49,23 @@ pub(super) struct CallCounts {
     pub(super) busy: AtomicU64,
 }
 
+impl CallCounts {
+    /// All of them.
+    pub(super) fn named(&self) -> [(&'static str, u64); 8] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("made", read(&self.made)),
+            ("answered", read(&self.answered)),
+            ("failed", read(&self.failed)),
+            ("retried", read(&self.retried)),
+            ("unknown", read(&self.unknown)),
+            ("cut", read(&self.cut)),
+            ("served", read(&self.served)),
+            ("busy", read(&self.busy)),
+        ]
+    }
+}
+
 /// Counts one more.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);

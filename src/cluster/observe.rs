@@ -19,6 +19,23 @@ impl Cluster {
             "Jobs of work queues, by what this server has done with them.",
             &self.queue_counters().named(),
         ));
+        families.push(events(
+            "ahoy_calls",
+            "Calls of services, by what this server has done with them; served and busy: as the one who is called.",
+            &self.counts.named(),
+        ));
+        let kv = self.kv_counts();
+        families.push(events(
+            "ahoy_kv",
+            "Reads and changes of buckets, by what came of them; gaps: times that a watch had missed something, and has read it.",
+            &[
+                ("read", kv.reads),
+                ("written", kv.writes),
+                ("conflict", kv.conflicts),
+                ("unknown", kv.unknown),
+                ("gap", kv.gaps),
+            ],
+        ));
         families
     }
 

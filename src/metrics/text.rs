@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::{Counters, KvCounts, REASONS, Stats, TurnSums, place};
+use super::{Counters, REASONS, Stats, TurnSums, place};
 use crate::status::Status;
 
 /// What the text says beyond [`Stats`]. Fill it in for a server, and `add` each of its workers:
@@ -24,8 +24,6 @@ pub struct Detail {
     pub queued_bytes_max: u64,
     /// Messages that the log's callback was spared: see `log::held_back`.
     pub log_held_back: u64,
-    /// What was done with buckets.
-    pub kv: KvCounts,
     mailbox_commands: u64,
     closed_by: [u64; REASONS],
     turns: TurnSums,
@@ -38,7 +36,6 @@ impl Default for Detail {
             connections_max: 0,
             queued_bytes_max: 0,
             log_held_back: 0,
-            kv: KvCounts::default(),
             mailbox_commands: 0,
             closed_by: [0; REASONS],
             turns: TurnSums::default(),
@@ -117,7 +114,6 @@ impl Page {
         self.connections(stats, detail)?;
         self.messages(stats)?;
         self.queues(stats, detail)?;
-        self.kv(&detail.kv)?;
         self.gauge("ahoy_timers", "Timers of the program that are running.", stats.timers)?;
         self.counter("ahoy_panics", "Bugs of the library that were caught.", stats.panics)?;
         self.counter(
@@ -213,18 +209,6 @@ impl Page {
         )?;
         self.counter("ahoy_cut_bytes", "Bytes queued and never handed to the system.", stats.bytes_cut)?;
         self.counter("ahoy_cut_connections", "Connections that had such bytes.", stats.connections_cut)
-    }
-
-    fn kv(&mut self, kv: &KvCounts) -> fmt::Result {
-        self.counter("ahoy_kv_reads", "Keys of buckets read.", kv.reads)?;
-        self.counter("ahoy_kv_writes", "Changes of keys that were done.", kv.writes)?;
-        self.counter(
-            "ahoy_kv_conflicts",
-            "Changes of keys refused, because the key was not as the program said.",
-            kv.conflicts,
-        )?;
-        self.counter("ahoy_kv_unknown", "Changes of keys whose answer was lost.", kv.unknown)?;
-        self.counter("ahoy_kv_gaps", "Times that a watch had missed something, and has read it.", kv.gaps)
     }
 
     fn turns(&mut self, turns: &TurnSums) -> fmt::Result {

@@ -247,7 +247,6 @@ impl Server {
         detail.connections_max = u64::from(limits.connections_max);
         detail.queued_bytes_max = limits.queue_total_bytes_max;
         detail.log_held_back = crate::log::held_back();
-        detail.kv = self.shared.cluster().map(|cluster| cluster.kv_counts()).unwrap_or_default();
         self.team.iter().for_each(|worker| detail.add(&worker.counters, worker.mailbox.len()));
         let more = self.shared.cluster().map(|cluster| cluster.families()).unwrap_or_default();
         metrics::text(&self.stats(), &detail, &more)
