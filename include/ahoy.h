@@ -1414,8 +1414,8 @@ typedef void (*ahoy_reply_fn)(ahoy_server server, ahoy_status status, const void
  * @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL (`name`,
  *         `handler`), AHOY_ERR_INVALID (`name`, `version`), AHOY_ERR_TOO_LONG, AHOY_ERR_SIZE, AHOY_ERR_MEMORY.
  *
- * A server that stops takes no further call; those in hand may be answered until its time to drain is over. Since
- * 0.3.
+ * A server that stops takes no further call; those in hand may be answered until its time to drain is over.
+ * Since 0.3.
  */
 ahoy_status ahoy_service(ahoy_server server, const char *name, const ahoy_service_options *options,
                          ahoy_service_fn handler, void *user, ahoy_free_fn on_free,

@@ -132,8 +132,8 @@ unsafe fn call_options(options: *const ahoy_call_options) -> Result<CallOptions>
 /// @return AHOY_OK. On an error `user` stays the program's: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL (`name`,
 ///         `handler`), AHOY_ERR_INVALID (`name`, `version`), AHOY_ERR_TOO_LONG, AHOY_ERR_SIZE, AHOY_ERR_MEMORY.
 ///
-/// A server that stops takes no further call; those in hand may be answered until its time to drain is over. Since
-/// 0.3.
+/// A server that stops takes no further call; those in hand may be answered until its time to drain is over.
+/// Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_service(
     server: ahoy_server,
