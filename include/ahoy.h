@@ -1,5 +1,5 @@
 /*
- * ahoy.h: the socket server that C programs link.                       libahoy 0.2.0
+ * ahoy.h: the socket server that C programs link.                       libahoy 0.3.0
  *
  *     #include <ahoy.h>
  *     int main(void) { return ahoy_serve("tcp://0.0.0.0:8888", "Hello from server"); }
@@ -39,9 +39,9 @@
 #include <stdint.h>
 
 /** Version of this header; `ahoy_version` tells the library's. */
-#define AHOY_VERSION "0.2.0"
+#define AHOY_VERSION "0.3.0"
 #define AHOY_VERSION_MAJOR 0
-#define AHOY_VERSION_MINOR 2
+#define AHOY_VERSION_MINOR 3
 #define AHOY_VERSION_PATCH 0
 
 #ifdef __cplusplus

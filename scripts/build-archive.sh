@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the library as one static archive, and writes beside it which system libraries it needs, and its man pages.
-# usage: build-archive.sh plain|hooks|asan|tsan ARCHIVE
+# usage: build-archive.sh plain|small|probes|hooks|asan|tsan ARCHIVE
 #
 # The crate type is given here and not left to Cargo.toml: that lists rlib too, for the Rust tests, and with
 # an rlib in the list Cargo silently leaves out link-time optimisation.
@@ -41,6 +41,7 @@ sanitize() {
 case $variant in
     plain) ;;
     probes) options+=(--features probes) ;;
+    small) options+=(--no-default-features) ;;
     hooks) options+=(--features test-hooks) ;;
     asan)
         target_dir+=/asan

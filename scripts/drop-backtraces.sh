@@ -18,8 +18,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# With link-time optimisation there is one object for all but the compiler's own helpers.
-object=$("${AR:-ar}" t "$archive" | grep '^ahoy-')
+# With link-time optimisation there is one object for all but the compiler's own helpers. Without, the library is not meant
+# to be small.
+mapfile -t objects < <("${AR:-ar}" t "$archive" | grep '^ahoy-')
+[ "${#objects[@]}" = 1 ] || exit 0
+object=${objects[0]}
 "${AR:-ar}" x "$archive" "$object"
 
 # <std::sys::backtrace::BacktraceLock::print::DisplayBacktrace as core::fmt::Display>::fmt

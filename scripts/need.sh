@@ -10,7 +10,7 @@ set -euo pipefail
 declare -A package=(
     [clang++]=clang [clang-19]="clang-19 libclang-rt-19-dev" [event2/event.h]=libevent-dev [groff]=groff-base
     [ip]=iproute2 [man]=man-db [nc]=netcat-openbsd
-    [objcopy]=binutils [readelf]=binutils [systemd-socket-activate]=systemd [uv.h]=libuv1-dev
+    [objcopy]=binutils [readelf]=binutils [systemd-socket-activate]=systemd [nats/nats.h]=libnats-dev [uv.h]=libuv1-dev
 )
 
 # Which component of which toolchain has it.

@@ -2,7 +2,7 @@
  * publish_nats URL SUBJECT COUNT BYTES: publishes with nats.c as its examples do, waits until the server has all of it, and
  * prints how many messages a second that was.
  */
-#include <nats.h>
+#include <nats/nats.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

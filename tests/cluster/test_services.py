@@ -10,7 +10,7 @@ from nats.micro.service import EndpointConfig, ServiceConfig, ServiceInfo, Servi
 
 from brokers import ROOT, Brokers
 from nodes import Node
-from waiting import becomes, scaled, wait_until
+from waiting import becomes, for_a_while, scaled, wait_until
 
 PROGRAM = os.path.join(ROOT, "target/cluster/services")
 
@@ -146,7 +146,7 @@ def test_node_killed():
         offer(c, "other", "upper")
         known_to(a, "other")
         # A note that it takes longer has come by now.
-        time.sleep(0.2)
+        for_a_while(0.2)
         b.kill()
         begin = time.monotonic()
         assert reply(a, "[12]")
@@ -164,7 +164,7 @@ def test_node_frozen():
         call(a, 1, "keep", "one", timeout_ms=2000)
         call(a, 2, "keep", "two", timeout_ms=30000, idempotent=1)
         kept(b, "one", "two")
-        time.sleep(0.2)
+        for_a_while(0.2)
         b.freeze()
         begin = time.monotonic()
         assert reply(a, 1)[0] == "UNKNOWN_OUTCOME"
@@ -172,7 +172,7 @@ def test_node_frozen():
         with node(brokers, "c") as c:
             offer(c, "keep", "upper")
             # It is sent again; it may be to the frozen one, and then it waits until that goes on.
-            time.sleep(2.5)
+            for_a_while(2.5)
             b.thaw()
             b.send("reply thawed")
             status, text = reply(a, 2)
@@ -185,9 +185,9 @@ def test_broker_killed():
         known_to(a, "upper")
         a.send("keep calling upper")
         for victim in (0, 1):
-            time.sleep(0.5)
+            for_a_while(0.5)
             brokers.kill(victim)
-            time.sleep(1)
+            for_a_while(1)
             brokers.restart(victim)
             brokers.wait_ready()
         call(a, 7, "upper", "still")
@@ -233,7 +233,7 @@ def test_stop_of_a_node():
         call(a, 1, "keep", "one")
         kept(c, "one")
         a.send("keep calling upper")
-        time.sleep(0.3)
+        for_a_while(0.3)
         c.send("stop")
         c.expect("^stopping$")
         c.expect("^freed$")
@@ -241,7 +241,7 @@ def test_stop_of_a_node():
         c.send("reply done")
         c.expect("^replied AHOY_OK$")
         assert reply(a, 1) == ("OK", "done")
-        time.sleep(0.3)
+        for_a_while(0.3)
         a.send("enough")
         seen = counted(a)
         assert set(seen) == {"OK"}, seen
@@ -269,7 +269,7 @@ async def test_foreign_clients():
         await client.publish("chat.service.keep", b"slow", reply=inbox)
         await client.flush()
         kept(a, "slow")
-        time.sleep(0.3)
+        for_a_while(0.3)
         a.send("reply slow")
         assert (await answers.next_msg(5)).data == b"slow"
         assert answers.pending_msgs == 0

@@ -48,3 +48,8 @@ async def becomes(condition, what=None, deadline_s=STEP_S):
         assert time.monotonic() < until, f"waited {scaled(deadline_s):g} s in vain: {_text(what, condition)}"
         await asyncio.sleep(PAUSE_S)
     return value
+
+
+def for_a_while(seconds):
+    """Lets load run, or a silence last: where what is tested is what happens in that time, and not that it is enough."""
+    time.sleep(seconds)
