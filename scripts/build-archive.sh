@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 
 if ! command -v "$cargo" >/dev/null; then
-    echo "build-archive.sh: $cargo is not found: install Rust 1.88 or later, with rustup for example" >&2
+    echo "build-archive.sh: $cargo is not found: install Rust 1.90 or later, with rustup for example" >&2
     exit 1
 fi
 

@@ -8,6 +8,8 @@
 //!
 //! A server without `.cluster` has one as well: the local one, with a single member, where all the same calls work.
 //! What the program gave is called on the workers only, through [`Host::run`].
+// Without the feature there is one node, and what is for many has nobody to serve.
+#![cfg_attr(not(feature = "cluster"), allow(dead_code, unused_imports))]
 
 mod addresses;
 pub(crate) mod bucket;
