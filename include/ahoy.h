@@ -479,8 +479,8 @@ typedef struct ahoy_cluster_options {
 } ahoy_cluster_options;
 
 /**
- * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_…. `reason` says why, where
- * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …;
+ * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
+ * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
  * AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Runs on a
  * worker, one call after the other. Any call is legal.
  */
@@ -490,7 +490,7 @@ typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_st
 /**
  * Tells how a server stands to its cluster.
  *
- * @param state  receives one of AHOY_CLUSTER_….
+ * @param state  receives one of AHOY_CLUSTER_....
  * @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
  */
 ahoy_status ahoy_cluster_state(ahoy_server server, int32_t *state);
@@ -722,7 +722,7 @@ typedef struct ahoy_server_options {
      */
     uint32_t datagram_idle_ms;
     /**
-     * The cluster to be a member of: "nats://host:port,…/name", see `ahoy_cluster_options`. NULL: none; what
+     * The cluster to be a member of: "nats://host:port,.../name", see `ahoy_cluster_options`. NULL: none; what
      * clusters share is shared within the process. Since 0.3, as all that follows.
      */
     const char *cluster;
@@ -1991,7 +1991,7 @@ typedef struct ahoy_connect_options {
      * It is not the last callback: that is on_close. May be NULL.
      */
     ahoy_close_fn on_down;
-    /** AHOY_FRAMING_…; 0: the server's. (A URL may say otherwise in its query.) */
+    /** AHOY_FRAMING_...; 0: the server's. (A URL may say otherwise in its query.) */
     int32_t framing;
     /**
      * Milliseconds within which one of the URLs must have answered, name resolution included; each gets its
@@ -2021,7 +2021,7 @@ typedef struct ahoy_connect_options {
 typedef struct ahoy_request_options {
     /** sizeof(ahoy_request_options). */
     size_t size;
-    /** AHOY_FRAMING_…, of the question and of the answer; 0: none. (A URL may say otherwise in its query.) */
+    /** AHOY_FRAMING_..., of the question and of the answer; 0: none. (A URL may say otherwise in its query.) */
     int32_t framing;
     /** Milliseconds for all of it. 0: 10,000. */
     uint32_t timeout_ms;

@@ -38,7 +38,7 @@ pub struct ahoy_connect_options {
     /// With `reconnect`: the connection is down, for this reason, and will be tried again. Runs on its worker.
     /// It is not the last callback: that is on_close. May be NULL.
     pub on_down: ahoy_close_fn,
-    /// AHOY_FRAMING_…; 0: the server's. (A URL may say otherwise in its query.)
+    /// AHOY_FRAMING_...; 0: the server's. (A URL may say otherwise in its query.)
     pub framing: i32,
     /// Milliseconds within which one of the URLs must have answered, name resolution included; each gets its
     /// share of what is left. 0: 10,000.
@@ -126,7 +126,7 @@ unsafe fn connect_options(options: *const ahoy_connect_options) -> Result<Connec
 pub struct ahoy_request_options {
     /// sizeof(ahoy_request_options).
     pub size: usize,
-    /// AHOY_FRAMING_…, of the question and of the answer; 0: none. (A URL may say otherwise in its query.)
+    /// AHOY_FRAMING_..., of the question and of the answer; 0: none. (A URL may say otherwise in its query.)
     pub framing: i32,
     /// Milliseconds for all of it. 0: 10,000.
     pub timeout_ms: u32,

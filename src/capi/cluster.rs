@@ -35,8 +35,8 @@ pub const AHOY_CLUSTER_REJOINED: i32 = 4;
 /// The server stops, and has left the cluster.
 pub const AHOY_CLUSTER_LEFT: i32 = 5;
 
-/// How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_…. `reason` says why, where
-/// it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME …;
+/// How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
+/// it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
 /// AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Runs on a
 /// worker, one call after the other. Any call is legal.
 pub type ahoy_cluster_state_fn =
@@ -180,7 +180,7 @@ pub(super) fn number(state: State) -> i32 {
 
 /// Tells how a server stands to its cluster.
 ///
-/// @param state  receives one of AHOY_CLUSTER_….
+/// @param state  receives one of AHOY_CLUSTER_....
 /// @return AHOY_OK. AHOY_ERR_STALE, AHOY_ERR_NULL. Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_cluster_state(server: ahoy_server, state: *mut i32) -> Status {

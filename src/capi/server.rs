@@ -176,7 +176,7 @@ pub struct ahoy_server_options {
     /// says.)
     pub datagram_idle_ms: u32,
 
-    /// The cluster to be a member of: "nats://host:port,…/name", see `ahoy_cluster_options`. NULL: none; what
+    /// The cluster to be a member of: "nats://host:port,.../name", see `ahoy_cluster_options`. NULL: none; what
     /// clusters share is shared within the process. Since 0.3, as all that follows.
     pub cluster: *const c_char,
     /// The particulars of `cluster`; NULL: none.

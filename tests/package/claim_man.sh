@@ -42,8 +42,8 @@ for function in "${functions[@]}"; do
         fail "$function(3) does not say since when"
 done
 for type in "${types[@]}"; do
-    # Three handles have the names of pages about other things.
-    case $type in ahoy_server | ahoy_conn | ahoy_timer) page=ahoy_handle ;; *) page=$type ;; esac
+    # Some handles have the names of pages about other things.
+    case $type in ahoy_server | ahoy_conn | ahoy_timer | ahoy_kv | ahoy_watch) page=ahoy_handle ;; *) page=$type ;; esac
     text_of "$page" >"$work/text"
     sed -n "/^typedef struct $type {/,/^}/s/^  *\(.* \**[a-z_0-9]*\);$/\1/p" "$work/plain" >"$work/fields"
     while IFS= read -r field; do
