@@ -260,7 +260,8 @@ def test_address_of_a_dead_node():
         address = client.ask("address")
         b.kill()
         a.send(f"confirm {address} late")
-        a.expect("^confirmed AHOY_ERR_STALE$", 3)
+        # Whoever is so early may still have reached its server, and nobody behind it.
+        a.expect("^confirmed AHOY_ERR_(STALE|UNKNOWN_OUTCOME)$", 8)
         wait_until(lambda: a.news("left") == ["b"])
         a.send(f"confirm_wait {address} late")
         a.expect("^confirmed AHOY_ERR_STALE$", 1)

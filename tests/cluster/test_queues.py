@@ -268,8 +268,11 @@ def test_pushes_outlast_a_leader():
         brokers.kill(victim)
         a.send("push q 2000 2000")
         wait_until(lambda: done_with(a)(4000) or None, "all pushes have an end", 90)
-        assert not pushed(a, "unpushed"), pushed(a, "unpushed")
-        wait_until(lambda: counts(b) == (4000, 0, 0) or None, lambda: f"there are 4000: {counts(b)}")
+        # If it was the pusher's own server, its link was down for a moment: those are certainly not kept.
+        refused = pushed(a, "unpushed")
+        assert set(refused.values()) <= {"AHOY_ERR_DISCONNECTED"}, refused
+        kept = 4000 - len(refused)
+        wait_until(lambda: counts(b) == (kept, 0, 0) or None, lambda: f"there are {kept}: {counts(b)}")
 
 
 def test_broker_frozen():
