@@ -63,13 +63,13 @@ pub unsafe extern "C" fn ahoy_conn_leave(conn: ahoy_conn, topic: *const c_char) 
 /// for them.
 ///
 /// @return AHOY_OK: on its way, also when nobody is in the topic. On an error nobody gets it: AHOY_ERR_STALE,
-///         AHOY_ERR_STOPPED, AHOY_ERR_NULL, AHOY_ERR_MEMORY. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the name (see
-///         `ahoy_conn_join`), or the data is longer than `message_bytes_max`. AHOY_ERR_AGAIN:
-///         `queue_total_bytes_max` is reached, or too much waits to be sent to the cluster.
+///         AHOY_ERR_STOPPED, AHOY_ERR_NULL. AHOY_ERR_MEMORY: but other nodes may. AHOY_ERR_INVALID,
+///         AHOY_ERR_TOO_LONG: the name (see `ahoy_conn_join`), or the data is longer than `message_bytes_max`.
+///         AHOY_ERR_AGAIN: `queue_total_bytes_max` is reached, or too much waits to be sent to the cluster.
 ///         AHOY_ERR_DISCONNECTED: the cluster cannot be reached at present; those of this node get it all the same.
 ///
-/// Between nodes it is delivered at most once. Until the last has sent it, it counts once in `queue_total_bytes_max`, with its name and some hundred bytes more.
-/// Since 0.2.
+/// Between nodes it is delivered at most once. Until the last has sent it, it counts once in `queue_total_bytes_max`,
+/// with its name and some hundred bytes more. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_publish(
     server: ahoy_server,

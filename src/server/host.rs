@@ -55,7 +55,7 @@ impl Host for ServerHost {
     fn deliver(&self, topic: &Arc<str>, payload: &[u8]) {
         let Some(team) = self.0.upgrade().map(Team::from) else { return };
         let Some(shared) = team.iter().next().map(|worker| Arc::clone(&worker.server)) else { return };
-        if let Err(error) = topics::spread(&team, &shared, topic, payload) {
+        if let Err(error) = topics::publish_here(&team, &shared, topic, payload) {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             log::debug!("a message of another node was dropped: {error}");
         }
