@@ -86,7 +86,7 @@ static void obey(ahoy_server server, const char *word, const char *name, const c
 }
 
 int main(int count, char **words) {
-    char line[512], word[32], name[256], text[256], address[128];
+    char line[18 * 1024], word[32], name[256], text[16 * 1024 + 1], address[128];
     ahoy_server server;
     ahoy_cluster_options cluster = {
         .size = sizeof cluster,
@@ -114,7 +114,7 @@ int main(int count, char **words) {
     printf("started %s\n", address);
     while (fgets(line, sizeof line, stdin)) {
         word[0] = name[0] = text[0] = 0;
-        sscanf(line, "%31s %255s %255[^\n]", word, name, text);
+        sscanf(line, "%31s %255s %16384[^\n]", word, name, text);
         if (!strcmp(word, "stop")) break;
         obey(server, word, name, text);
     }
