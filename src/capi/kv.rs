@@ -286,6 +286,22 @@ fn change_wait(kv: ahoy_kv, key: &[u8], value: Option<&[u8]>, condition: Conditi
     Ok(entry.revision)
 }
 
+/// A key, its value, and how long it lives.
+///
+/// # Safety
+/// So many readable bytes (or a key that ends with a zero byte), and NULL or a struct with its size; all live as long as
+/// the C function's call.
+unsafe fn given<'a>(
+    key: *const c_void,
+    key_bytes: usize,
+    value: *const c_void,
+    value_bytes: usize,
+    options: *const ahoy_kv_put_options,
+) -> Result<(&'a [u8], &'a [u8], u64)> {
+    // SAFETY: as above.
+    unsafe { Ok((entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?)) }
+}
+
 /// Gives a key a value, whatever it had.
 ///
 /// @param options  NULL: the defaults.
@@ -313,9 +329,8 @@ pub unsafe extern "C" fn ahoy_kv_put(
     user: *mut c_void,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller passes so many readable bytes, and NULL or a struct with its size.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        // SAFETY: the caller promises the same.
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         change(kv, key, Some(value), Condition::None, ttl_ms, on_done, user)
     })
 }
@@ -336,8 +351,7 @@ pub unsafe extern "C" fn ahoy_kv_put_wait(
 ) -> Status {
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         let done = change_wait(kv, key, Some(value), Condition::None, ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(revision, done) };
@@ -362,8 +376,7 @@ pub unsafe extern "C" fn ahoy_kv_create(
 ) -> Status {
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         change(kv, key, Some(value), Condition::Absent, ttl_ms, on_done, user)
     })
 }
@@ -384,8 +397,7 @@ pub unsafe extern "C" fn ahoy_kv_create_wait(
 ) -> Status {
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         let done = change_wait(kv, key, Some(value), Condition::Absent, ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(revision, done) };
@@ -412,8 +424,7 @@ pub unsafe extern "C" fn ahoy_kv_update(
 ) -> Status {
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         change(kv, key, Some(value), Condition::At(revision), ttl_ms, on_done, user)
     })
 }
@@ -435,8 +446,7 @@ pub unsafe extern "C" fn ahoy_kv_update_wait(
 ) -> Status {
     guard(|| {
         // SAFETY: as for `ahoy_kv_put`.
-        let (key, value, ttl_ms) =
-            unsafe { (entry::key_bytes(key, key_bytes)?, bytes(value, value_bytes)?, ttl_ms(options)?) };
+        let (key, value, ttl_ms) = unsafe { given(key, key_bytes, value, value_bytes, options)? };
         let done = change_wait(kv, key, Some(value), Condition::At(revision), ttl_ms)?;
         // SAFETY: the caller passes NULL or a pointer to a number it owns.
         unsafe { set_out(updated, done) };

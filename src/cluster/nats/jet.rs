@@ -160,7 +160,7 @@ impl Shared {
         self.ask_json(&subject, None, payload, Kind::Question, deadline).await
     }
 
-    /// As [`Shared::ask`], for answers in JSON; what JetStream cannot do for now is tried again.
+    /// As [`Shared::consult`], for answers in JSON; what JetStream cannot do for now is tried again.
     pub(super) async fn ask_json(
         &self,
         subject: &str,
