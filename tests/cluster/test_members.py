@@ -8,6 +8,7 @@ import time
 import nats
 
 from brokers import Brokers
+from namespaces import Network
 from nodes import Node
 from waiting import LONG, STEP_S, scaled, wait_until
 
@@ -20,8 +21,10 @@ NONE = "0" * 32
 class Member(Node):
     """A running tests/cluster/members.c."""
 
-    def __init__(self, brokers, name, join_ms=10_000, meta="", url=None):
-        super().__init__(PROGRAM, url or brokers.url("chat"), name, join_ms, meta, name=name)
+    def __init__(self, brokers, name, join_ms=10_000, meta="", url=None, host=None):
+        """host: the number of its host in the brokers' Network."""
+        command = [PROGRAM, url or brokers.url("chat"), name, join_ms, meta]
+        super().__init__(*(command if host is None else brokers.network.command(host, *map(str, command))), name=name)
 
     def started(self):
         """Waits until it has; its port."""
@@ -190,6 +193,56 @@ def test_all_brokers_gone():
                 wait_until(lambda member=member: {its[0] for its in member.members().values()} == {"joined"})
             for member in members:
                 assert member.news("left") == [], (harm, member.lines)
+
+
+def sees_all(member, names):
+    """Whether they all are there, for it."""
+    return {name: its[0] for name, its in member.members().items()} == dict.fromkeys(names, "joined")
+
+
+def test_cut_off():
+    """A node whose cable is pulled is dead for the others; for it nobody is dead, but unknown."""
+    with Network(6) as network, Brokers(3, network=network) as brokers, contextlib.ExitStack() as stack:
+        members = [stack.enter_context(Member(brokers, name, host=3 + i)) for i, name in enumerate("abc")]
+        for member in members:
+            member.started()
+        for member in members:
+            wait_until(lambda member=member: len(member.members()) == 3, f"{member.name} knows all")
+        a, b, c = members
+        begin = time.monotonic()
+        network.cut(3 + 1)
+        a.sees("b", "left")
+        c.sees("b", "left")
+        took = time.monotonic() - begin
+        print(f"note: seen after {took:.2f} s")
+        assert took <= scaled(3), took
+        wait_until(lambda: set(b.news("unknown")) == {"a", "c"}, "for b nobody is known")
+        assert set(a.members()) == {"a", "c"}
+        network.heal(3 + 1)
+        for member in members:
+            wait_until(lambda member=member: sees_all(member, "abc"), lambda member=member: str(member.members()))
+        assert a.news("left") == ["b"] and c.news("left") == ["b"] and b.news("left") == []
+
+
+def test_servers_cut_off():
+    """A server that is cut off takes its nodes' links with it. Until they have found out and gone to another they look
+    like dead ones, and may be taken for such; then all are there again."""
+    with Network(6) as network, Brokers(3, network=network) as brokers, contextlib.ExitStack() as stack:
+        members = [stack.enter_context(Member(brokers, name, host=3 + i)) for i, name in enumerate("abc")]
+        for member in members:
+            member.started()
+        for i in range(3):
+            network.cut(i)
+            # Who hears of somebody new has a server that is there.
+            with Member(brokers, f"new-{i}", host=3) as new:
+                new.started()
+                for member in members:
+                    member.sees(f"new-{i}", "joined")
+                    wait_until(lambda member=member: set("abc") <= set(member.members()), "all are there again")
+            network.heal(i)
+            brokers.wait_ready()
+        for member in members:
+            wait_until(lambda member=member: sees_all(member, "abc"), lambda member=member: str(member.members()))
 
 
 def test_a_name_twice():
