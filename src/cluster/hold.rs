@@ -32,7 +32,7 @@ impl Cluster {
     pub(crate) fn hold(self: &Arc<Self>) -> Result<Hold> {
         let before = self.in_hand.fetch_add(1, Ordering::SeqCst);
         let hold = Hold(Arc::clone(self));
-        if self.is_over.load(Ordering::SeqCst) {
+        if self.is_over() {
             return Err(Status::Stopped.into());
         }
         if before >= CALLS_MAX {

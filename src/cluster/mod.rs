@@ -330,6 +330,11 @@ impl Cluster {
         self.has_left.load(Ordering::SeqCst) && self.inside.load(Ordering::SeqCst) == 0
     }
 
+    /// Whether the engine is let go: what is left is only to come to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
     /// To be held by calls of the program's, from any thread.
     fn enter(self: &Arc<Self>) -> Result<Inside> {
         self.inside.fetch_add(1, Ordering::SeqCst);

@@ -44,6 +44,8 @@ pub(crate) struct Push {
     pub(crate) id: Option<String>,
     /// For those who read the queue by other means.
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// It only moves from one queue to another.
+    pub(crate) is_burial: bool,
 }
 
 /// How long a job's id is remembered.
@@ -229,7 +231,13 @@ impl Cluster {
         }
         let underway = Underway::begin(self, payload.len())?;
         let queue = self.queue_name(queue);
-        let push = Push { queue, payload: copy(payload)?, id: id.map(str::to_owned), headers: Vec::new() };
+        let push = Push {
+            queue,
+            payload: copy(payload)?,
+            id: id.map(str::to_owned),
+            headers: Vec::new(),
+            is_burial: false,
+        };
         let counting = move |result: Result<()>| {
             let counts = &underway.cluster.queues.counts;
             match &result {

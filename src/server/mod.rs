@@ -336,6 +336,11 @@ impl Server {
             Err(TryLockError::Poisoned(worker)) => worker.into_inner().turn(timeout_ms.map(u64::from)),
             Err(TryLockError::WouldBlock) => return Err(Status::Busy.into()),
         };
+        self.after_turn(own_loop, turned)
+    }
+
+    /// What a turn has come to. `Stopped`: it was the last one.
+    fn after_turn(&self, own_loop: &OwnLoop, turned: Turned) -> Result<()> {
         if sys::forked() {
             return Err(Status::Forked.into());
         }

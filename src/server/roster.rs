@@ -326,8 +326,10 @@ impl Roster {
             return Some(0);
         }
         let now_ms = sys::now_ms();
-        // When that time has passed, and all connections with it, only the cluster can be what is waited for: it wakes us.
-        let stop_ms = self.server.stop_at_ms().filter(|at_ms| *at_ms > now_ms || self.count > 0);
+        // When that time has passed, and all connections with it, and the cluster is cut off, its end is all that is waited
+        // for: it wakes us.
+        let is_cut = || self.server.cluster().is_none_or(|cluster| cluster.is_over());
+        let stop_ms = self.server.stop_at_ms().filter(|at_ms| *at_ms > now_ms || self.count > 0 || !is_cut());
         let next_ms = [self.wheel.next_ms(), stop_ms].into_iter().flatten().min()?;
         Some(next_ms.saturating_sub(now_ms))
     }

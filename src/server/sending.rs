@@ -29,7 +29,7 @@ const SPARES_MAX: usize = 64;
 /// Of those with large buffers: a quarter of a MiB or so for each worker.
 const LARGE_SPARES_MAX: usize = 16;
 /// Longest datagram: what IPv4 has room for.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// What comes of an outbox that the driver has given back.
 #[derive(Default)]
@@ -133,7 +133,8 @@ impl Roster {
             Body::Framed(_) | Body::Share(_) => Frame::default(),
         };
         let cost = body.cost(frame.overhead());
-        if let Err(error) = too_long(&server.limits, length, cost.conn, conn.flags.has(Flags::DATAGRAM)) {
+        let is_datagram = conn.flags.has(Flags::DATAGRAM);
+        if let Err(error) = too_long(&server.limits, length, cost.conn, is_datagram) {
             return Some(Err(error));
         }
         if cost.conn == 0 && matches!(body, Body::Parts(_)) {
@@ -159,7 +160,7 @@ impl Roster {
             return Some(Err(error));
         }
         if before > 0 {
-            *streak = Streak::begin(id, framing, &server.limits);
+            *streak = Streak::begin(id, framing, &server.limits, is_datagram);
         }
         slot.set_queued(queued);
         me.counters.bytes_queued.add((outbox.bytes() - before) as u64);

@@ -2,6 +2,7 @@
 //! of them has found out holds for the next, so that a small message costs little more than its copy.
 
 use super::roster::{Conn, Roster};
+use super::sending::DATAGRAM_BYTES_MAX;
 use crate::conn::handle::ConnId;
 use crate::framing::{Framing, Order, Width};
 use crate::options::Limits;
@@ -23,7 +24,7 @@ pub(super) struct Streak {
 
 impl Streak {
     /// For a connection that has just taken a message. None begins where messages need more than a length in front.
-    pub(super) fn begin(id: ConnId, framing: &Framing, limits: &Limits) -> Self {
+    pub(super) fn begin(id: ConnId, framing: &Framing, limits: &Limits, is_datagram: bool) -> Self {
         let has_length = match framing {
             Framing::Raw => false,
             Framing::Length { width: Width::Four, order: Order::Big } => true,
@@ -31,7 +32,8 @@ impl Streak {
         };
         // Neither a refusal nor a mark that is reached is for here.
         let queued_end = limits.queue_bytes_max.min(limits.queue_high_bytes) as usize;
-        Self { conn: id.raw(), has_length, length_max: limits.message_bytes_max as usize, queued_end }
+        let most = if is_datagram { DATAGRAM_BYTES_MAX } else { usize::MAX };
+        Self { conn: id.raw(), has_length, length_max: (limits.message_bytes_max as usize).min(most), queued_end }
     }
 
     /// One store, because everybody who borrows the roster makes it.

@@ -2,11 +2,14 @@
 
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
-use super::worker::Turned;
 use super::{Server, refuse_in_callback};
 use crate::cluster::Done;
 use crate::status::{Result, Status};
+
+/// How long to rely on a thread that runs the turns of the program's own loop.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
     /// Begins something and waits for its end. With a loop of the program's own this runs the turns meanwhile: the answer
@@ -30,11 +33,17 @@ impl Server {
             let turned = match own_loop.worker.try_lock() {
                 Ok(mut worker) => worker.turn(None),
                 Err(TryLockError::Poisoned(worker)) => worker.into_inner().turn(None),
-                // Another thread runs the turns.
-                Err(TryLockError::WouldBlock) => break,
+                // Another thread runs the turns. It may leave before our answer is there, and nobody would tell us.
+                Err(TryLockError::WouldBlock) => match answer.recv_timeout(LOOK_AGAIN) {
+                    Ok(result) => return result,
+                    Err(_) => continue,
+                },
             };
-            if turned == Turned::Ended {
-                break;
+            match self.after_turn(own_loop, turned) {
+                Ok(()) => {}
+                // In the child nobody has what would answer.
+                Err(error) if error.status == Status::Forked => return Err(error),
+                Err(_) => break,
             }
         }
         answer.recv().unwrap_or_else(|_| Err(Status::Stopped.into()))

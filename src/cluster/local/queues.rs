@@ -61,7 +61,8 @@ impl LocalQueues {
         if push.id.as_ref().is_some_and(|id| queue.knows(id)) {
             return Ok(());
         }
-        if total > BYTES_MAX {
+        // A burial only moves them: refused, a full store could never be emptied.
+        if total > BYTES_MAX && !push.is_burial {
             return Err(Error::new(Status::Again, format!("the jobs that wait have {BYTES_MAX} bytes")));
         }
         queue.keep(push.payload, push.id, now_ms)?;
@@ -69,17 +70,25 @@ impl LocalQueues {
         Ok(())
     }
 
-    /// Gives out what can be given out, and sets the timer for what comes next.
+    /// Gives out what can be given out, and sets the timer for what comes next. Whom it calls may lead back to here, which
+    /// then is left to who is at it already: otherwise the stack would be as deep as the queue is long.
     fn pump(&self, name: &Arc<str>) {
+        if !self.lock().queues.get_mut(name).is_some_and(Queue::begin_pump) {
+            return;
+        }
         loop {
             let now_ms = sys::now_ms();
             let next = {
                 let mut state = self.lock();
                 let Some(queue) = state.queues.get_mut(name) else { return };
                 queue.return_due(now_ms);
-                queue.give_out(now_ms)
+                let next = queue.give_out(now_ms);
+                if next.is_none() && queue.end_pump() {
+                    break;
+                }
+                next
             };
-            let Some((sink, entry)) = next else { break };
+            let Some((sink, entry)) = next else { continue };
             let ticket = LocalTicket { queues: Weak::clone(&self.me), queue: Arc::clone(name), entry: entry.clone() };
             let Entry { number, payload, tries } = entry;
             sink(Taken { payload, tries, number, ticket: Box::new(ticket) });
@@ -90,18 +99,23 @@ impl LocalQueues {
     fn set_timer(&self, name: &Arc<str>) {
         let now_ms = sys::now_ms();
         let Some(at_ms) = self.lock().queues.get_mut(name).and_then(Queue::next_timer) else { return };
-        let (queues, name) = (Weak::clone(&self.me), Arc::clone(name));
+        let (queues, queue_name) = (Weak::clone(&self.me), Arc::clone(name));
         let delay_ms = u32::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
         let tick = move || {
             if let Some(queues) = queues.upgrade() {
-                if let Some(queue) = queues.lock().queues.get_mut(&name) {
-                    queue.timer_is_over(at_ms);
-                }
-                queues.pump(&name);
+                queues.timer_is_over(&queue_name, at_ms);
+                queues.pump(&queue_name);
             }
         };
         if let Err(error) = self.host.after(delay_ms, Box::new(tick)) {
-            log::debug!("no job is redelivered any more: {error}");
+            log::debug!("jobs are redelivered only when the next one is pushed or ends: {error}");
+            self.timer_is_over(name, at_ms);
+        }
+    }
+
+    fn timer_is_over(&self, name: &Arc<str>, at_ms: u64) {
+        if let Some(queue) = self.lock().queues.get_mut(name) {
+            queue.timer_is_over(at_ms);
         }
     }
 
@@ -192,10 +206,11 @@ impl LocalTicket {
 
 impl Ticket for LocalTicket {
     fn progress(&self) {
-        self.settle(|queue, now_ms| {
-            queue.progress(&self.entry, now_ms);
-            false
-        });
+        // Nothing can be given out because of that.
+        let Some(queues) = self.queues.upgrade() else { return };
+        if let Some(queue) = queues.lock().queues.get_mut(&self.queue) {
+            queue.progress(&self.entry, sys::now_ms());
+        }
     }
 
     fn end(self: Box<Self>, end: End, settled: Box<dyn FnOnce() + Send>) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::work::Work;
 use super::{Cluster, End, Push, Taken, Ticket, count};
 use crate::cluster::handles::Handles;
-use crate::cluster::{Done, Hold};
+use crate::cluster::Hold;
 use crate::status::{Error, Result, Status};
 
 /// One job.
@@ -48,8 +48,8 @@ pub(super) fn keep(work: &Arc<Work>, taken: Taken, hold: Hold) -> Arc<Job> {
 
 /// All jobs that a cluster has in hand; nobody else can end them any more.
 pub(super) fn take_all_of(cluster: &Cluster) -> Vec<Arc<Job>> {
-    let is_own = |job: &Job| job.cluster().is_some_and(|own| std::ptr::eq(Arc::as_ptr(&own), cluster));
-    JOBS.remove_if(is_own)
+    // Nothing is locked for it: who has a job locked may wait for the table.
+    JOBS.remove_if(|job| job.work.belongs_to(cluster))
 }
 
 /// The program needs more time for a job.
@@ -117,10 +117,6 @@ impl Job {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| Arc::clone(open.hold.cluster()))
-    }
-
     fn take_open(&self) -> Option<Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -161,20 +157,44 @@ pub(super) fn bury(cluster: &Arc<Cluster>, work: &Work, taken: Taken, reason: &s
             ("Ahoy-Dead-Tries", taken.tries.to_string()),
             ("Ahoy-Dead-Node", cluster.node.clone()),
         ],
+        is_burial: true,
     };
-    let (ticket, burying) = (taken.ticket, Arc::clone(cluster));
-    let buried: Done<()> = Box::new(move |result| match result {
-        Ok(()) => {
-            count(&burying.queues.counts.dead);
-            ticket.end(End::Gone, Box::new(move || drop(hold)));
-        }
-        Err(error) => {
-            log::warn!("a dead job stays where it is for now: {error}");
-            ticket.end(End::Retry(BURY_AGAIN_MS), Box::new(move || drop(hold)));
-        }
+    push_dead(cluster, push, Open { ticket: taken.ticket, hold });
+}
+
+fn push_dead(cluster: &Arc<Cluster>, push: Push, open: Open) {
+    // A job as long as the servers allow has no room for headers, and is buried without.
+    let bare = (!push.headers.is_empty()).then(|| Push {
+        queue: push.queue.clone(),
+        payload: Arc::clone(&push.payload),
+        id: None,
+        headers: Vec::new(),
+        is_burial: true,
     });
-    if let Err(error) = cluster.engine.queues().push(push, cluster.timeout_ms, buried) {
-        // It comes again when its time is over.
-        log::warn!("a dead job stays where it is for now: {error}");
+    let burying = Arc::clone(cluster);
+    // An error comes back, or through the function.
+    let open = Mutex::new(Some((open, bare)));
+    let buried = move |result: Result<()>| {
+        let taken = open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((Open { ticket, hold }, bare)) = taken else { return };
+        match (result, bare) {
+            (Ok(()), _) => {
+                count(&burying.queues.counts.dead);
+                ticket.end(End::Gone, Box::new(move || drop(hold)));
+            }
+            (Err(error), Some(bare)) if error.status == Status::TooLong => {
+                log::warn!("a dead job has no room for what is said of it: {error}");
+                push_dead(&burying, bare, Open { ticket, hold });
+            }
+            (Err(error), _) => {
+                log::warn!("a dead job stays where it is for now: {error}");
+                ticket.end(End::Retry(BURY_AGAIN_MS), Box::new(move || drop(hold)));
+            }
+        }
+    };
+    let buried = Arc::new(buried);
+    let told = Arc::clone(&buried);
+    if let Err(error) = cluster.engine.queues().push(push, cluster.timeout_ms, Box::new(move |result| told(result))) {
+        buried(Err(error));
     }
 }

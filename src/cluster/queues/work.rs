@@ -147,6 +147,10 @@ impl Work {
         self.queue == queue
     }
 
+    pub(super) fn belongs_to(&self, cluster: &Cluster) -> bool {
+        std::ptr::eq(self.cluster.as_ptr(), cluster)
+    }
+
     pub(super) fn queue(&self) -> &str {
         &self.queue
     }
@@ -182,7 +186,10 @@ impl Work {
         if let Some(source) = self.source.get() {
             source.close();
         }
-        drop(finalizer);
+        // On a worker: the program may have something locked that its function takes.
+        if let (Some(finalizer), Some(cluster)) = (finalizer, self.cluster.upgrade()) {
+            drop(cluster.host.run(cluster.queues.next_lane(), Box::new(move || drop(finalizer))));
+        }
         true
     }
 
@@ -206,14 +213,20 @@ impl Work {
     /// A job has come.
     fn take(self: &Arc<Self>, taken: Taken) {
         let Some(cluster) = self.cluster.upgrade() else { return taken.ticket.give_back() };
-        let Ok(hold) = cluster.hold() else { return taken.ticket.give_back() };
+        // Those in hand are bounded by in_hand_max, not with the calls: a refusal would be a try, and one place less.
+        let hold = cluster.hold_on();
+        if cluster.is_leaving() || !self.begin_call() {
+            // Or it would come straight back, and each time is a try.
+            if let Some(source) = self.source.get() {
+                source.close();
+            }
+            return taken.ticket.give_back();
+        }
         if taken.tries > self.tries_max {
+            self.end_call();
             let reason = format!("given up after {} tries", self.tries_max);
             job::bury(&cluster, self, taken, &reason, hold);
             return self.want_another();
-        }
-        if cluster.is_leaving() || !self.begin_call() {
-            return taken.ticket.give_back();
         }
         count(&cluster.queues.counts.taken);
         let job = job::keep(self, taken, hold);

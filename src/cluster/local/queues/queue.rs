@@ -30,6 +30,9 @@ pub(super) struct Queue {
     works: VecDeque<Work>,
     /// When the timer is due; None: there is none.
     timer_ms: Option<u64>,
+    /// Somebody gives out what can be given out; and whether to look once more, because something has changed since.
+    is_pumping: bool,
+    pumps_again: bool,
 }
 
 struct Held {
@@ -109,6 +112,18 @@ impl Queue {
         self.deadlines.insert((deadline_ms, entry.number));
         self.taken.insert(entry.number, Held { entry: entry.clone(), deadline_ms, ack_ms });
         Some((sink, entry))
+    }
+
+    /// Whether the caller is to give out what can be given out; otherwise somebody is at it, and looks again.
+    pub(super) fn begin_pump(&mut self) -> bool {
+        self.pumps_again = true;
+        !std::mem::replace(&mut self.is_pumping, true)
+    }
+
+    /// Nothing can be given out. False: something has changed since that was last asked.
+    pub(super) fn end_pump(&mut self) -> bool {
+        self.is_pumping = std::mem::take(&mut self.pumps_again);
+        !self.is_pumping
     }
 
     // ---- What becomes of a job

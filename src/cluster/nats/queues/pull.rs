@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, StatusCode, Subscriber, jetstream};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
@@ -128,7 +129,7 @@ impl Puller {
             let inbox = client.new_inbox();
             let subscribed = tokio::time::timeout(CONFIRM, client.subscribe(format!("{inbox}.*"))).await;
             let Ok(Ok(mut subscriber)) = subscribed else { continue };
-            let ended = self.pull(&client, &inbox, &mut subscriber).await;
+            let ended = self.pull(&client, &jetstream, &inbox, &mut subscriber).await;
             // What is on its way by now is given back.
             let _ = tokio::time::timeout(CONFIRM, subscriber.drain()).await;
             while let Ok(Some(message)) = tokio::time::timeout(CONFIRM, subscriber.next()).await {
@@ -143,7 +144,13 @@ impl Puller {
     }
 
     /// Requests jobs, again and again.
-    async fn pull(&self, client: &Client, inbox: &str, subscriber: &mut Subscriber) -> Ended {
+    async fn pull(
+        &self,
+        client: &Client,
+        context: &Context,
+        inbox: &str,
+        subscriber: &mut Subscriber,
+    ) -> Ended {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.queue.stream);
         let (mut number, mut refusals) = (0u64, 0);
         while let Some(wanted) = self.source.wanted().await {
@@ -155,7 +162,7 @@ impl Puller {
             if tokio::time::timeout(SILENCE, sent).await.is_err() {
                 continue;
             }
-            match self.receive(client, &reply, wanted, subscriber).await {
+            match self.receive(client, context, &reply, wanted, subscriber).await {
                 Received::Enough => refusals = 0,
                 Received::Refused => {
                     refusals += 1;
@@ -171,7 +178,14 @@ impl Puller {
     }
 
     /// Takes what one request brings.
-    async fn receive(&self, client: &Client, reply: &str, wanted: usize, subscriber: &mut Subscriber) -> Received {
+    async fn receive(
+        &self,
+        client: &Client,
+        context: &Context,
+        reply: &str,
+        wanted: usize,
+        subscriber: &mut Subscriber,
+    ) -> Received {
         let mut left = wanted;
         while left > 0 {
             let next = pin!(tokio::time::timeout(SILENCE, subscriber.next()));
@@ -186,7 +200,7 @@ impl Puller {
                 None => {
                     if self.source.take_one() {
                         left -= 1;
-                        self.deliver(client, message);
+                        self.deliver(context, message);
                     } else {
                         // A late answer to a request that had been given up.
                         give_back(client, &message);
@@ -201,13 +215,14 @@ impl Puller {
         Received::Enough
     }
 
-    fn deliver(&self, client: &Client, message: Message) {
-        let Ok(context) = self.shared.jetstream() else { return give_back(client, &message) };
-        let message = jetstream::Message { message, context };
-        let Some((tries, number)) = message.info().ok().map(|info| (info.delivered, info.stream_sequence)) else {
-            return;
+    fn deliver(&self, context: &Context, message: Message) {
+        let message = jetstream::Message { message, context: context.clone() };
+        let info = message.info().ok().map(|info| (info.delivered, info.stream_sequence));
+        let reply = message.reply.as_ref().map(|reply| reply.to_string());
+        let Some(((tries, number), reply)) = info.zip(reply) else {
+            // It was no job.
+            return self.source.want(1);
         };
-        let Some(reply) = message.reply.as_ref().map(|reply| reply.to_string()) else { return };
         let ticket = Box::new(NatsTicket { shared: Arc::clone(&self.shared), reply });
         let tries = u32::try_from(tries).unwrap_or(u32::MAX);
         let taken = Taken { payload: Arc::from(&message.payload[..]), tries, number, ticket };
