@@ -1443,10 +1443,9 @@ ahoy_status ahoy_offer_end(ahoy_offer offer);
 ahoy_status ahoy_reply(ahoy_incoming call, const void *data, size_t len);
 
 /**
- * Answers a call: it failed. The caller gets AHOY_ERR_FAILED and the text, at most 1,024 bytes of it; line ends become
- * spaces.
+ * Answers a call: it failed. The caller gets AHOY_ERR_FAILED and the text; line ends become spaces.
  *
- * @return As `ahoy_reply`. Since 0.3.
+ * @return As `ahoy_reply`; AHOY_ERR_TOO_LONG: the text has more than 1,024 bytes. Since 0.3.
  */
 ahoy_status ahoy_reply_failed(ahoy_incoming call, const char *why);
 

@@ -86,17 +86,30 @@ impl Call {
         enter_host(|| unsafe { (self.function)(self.kv, status, entry, self.user.get()) });
     }
 
-    pub(super) fn make(self, result: Result<Option<&Entry>>) {
-        let shown = match result {
-            Ok(Some(entry)) => with_entry(entry, |entry| self.enter(Status::Ok, entry)),
-            Ok(None) => {
+    /// What came of one call.
+    pub(super) fn tell(self, result: &Result<Entry>) {
+        let _ = self.make(result.as_ref().map(Some).map_err(Error::again));
+    }
+
+    /// False: for want of memory it was told that instead of the entry.
+    pub(super) fn make(self, result: Result<Option<&Entry>>) -> bool {
+        match result.and_then(|entry| self.show(entry)) {
+            Ok(()) => true,
+            Err(error) => {
+                self.enter(error.status, std::ptr::null());
+                false
+            }
+        }
+    }
+
+    /// An entry, or the end of them.
+    pub(super) fn show(self, entry: Option<&Entry>) -> Result<()> {
+        match entry {
+            Some(entry) => with_entry(entry, |entry| self.enter(Status::Ok, entry)),
+            None => {
                 self.enter(Status::Ok, std::ptr::null());
                 Ok(())
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = shown {
-            self.enter(error.status, std::ptr::null());
         }
     }
 }

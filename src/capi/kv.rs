@@ -22,7 +22,7 @@ use super::guard::guard;
 use super::handle::{ahoy_kv, ahoy_server};
 use super::pointer::{Sized, bytes, optional_text, out_buffer, read_sized, require, set_out, text};
 use super::server::find;
-use crate::cluster::bucket::{BucketOptions, Condition, Entry};
+use crate::cluster::bucket::{BucketOptions, Condition};
 use crate::status::{Error, Result, Status};
 
 /// As `reads`: what is read is the last that was acknowledged. It is asked of the server that leads the bucket.
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn ahoy_kv_get(
         let key = unsafe { entry::key_bytes(key, key_bytes)? };
         let call = Call::new(on_done, kv, user, "on_done")?;
         let found = find_kv(kv)?;
-        found.get(key, found.on_worker(move |entry| call.make(entry.as_ref().map(Some).map_err(Error::again)))?)
+        found.get(key, found.on_worker(move |entry| call.tell(&entry))?)
     })
 }
 
@@ -274,8 +274,7 @@ fn change(
 ) -> Result<()> {
     let call = Call::new(on_done, kv, user, "on_done")?;
     let found = find_kv(kv)?;
-    let done =
-        found.on_worker(move |entry: Result<Entry>| call.make(entry.as_ref().map(Some).map_err(Error::again)))?;
+    let done = found.on_worker(move |entry| call.tell(&entry))?;
     found.write(key, value, condition, ttl_ms, done)
 }
 

@@ -187,10 +187,9 @@ pub unsafe extern "C" fn ahoy_reply(call: ahoy_incoming, data: *const c_void, le
     guard(|| services::answer(call.id, Ok(unsafe { bytes(data, len)? })))
 }
 
-/// Answers a call: it failed. The caller gets AHOY_ERR_FAILED and the text, at most 1,024 bytes of it; line ends become
-/// spaces.
+/// Answers a call: it failed. The caller gets AHOY_ERR_FAILED and the text; line ends become spaces.
 ///
-/// @return As `ahoy_reply`. Since 0.3.
+/// @return As `ahoy_reply`; AHOY_ERR_TOO_LONG: the text has more than 1,024 bytes. Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_reply_failed(call: ahoy_incoming, why: *const c_char) -> Status {
     // SAFETY: the caller passes a string that ends with a zero byte.

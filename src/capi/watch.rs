@@ -13,7 +13,7 @@ use super::server::ahoy_free_fn;
 use crate::cluster::kv::READS_MAX;
 use crate::cluster::watch;
 use crate::status::Status;
-use crate::sys::Finalizer;
+use crate::sys::{self, Finalizer};
 
 /// Reads all keys that begin so, with their values.
 ///
@@ -69,6 +69,10 @@ pub unsafe extern "C" fn ahoy_kv_keys_wait(
             for entry in &entries {
                 with_entry(entry, |entry| call.enter(Status::Ok, entry))?;
             }
+            // In a child of the program's function nobody is left who could answer.
+            if sys::forked() {
+                return Err(Status::Forked.into());
+            }
         }
         Ok(())
     })
@@ -108,7 +112,7 @@ pub unsafe extern "C" fn ahoy_kv_watch(
         let finalizer = unsafe { Finalizer::new(on_free, user) };
         // SAFETY: the caller passes NULL or a pointer to a handle it owns.
         let announce = |number| unsafe { set_out(watch, ahoy_watch { id: number }) };
-        watch::begin(&found, prefix, Box::new(move |entry| call.make(Ok(entry))), finalizer, announce)
+        watch::begin(&found, prefix, Box::new(move |entry| call.show(entry).is_ok()), finalizer, announce)
     })
 }
 

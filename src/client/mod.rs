@@ -167,8 +167,11 @@ impl Plan {
         match answer {
             Ok(answer) if answer.len() > answer_bytes_max => Err(Failure::Final(Status::TooLong.into())),
             Ok(answer) => Ok(answer),
-            Err(error) if error.status == Status::NoService => Err(Failure::Retry(error)),
-            Err(error) => Err(Failure::Final(error)),
+            // Otherwise it was not called, as when an address does not answer: the next one may be.
+            Err(error) if matches!(error.status, Status::UnknownOutcome | Status::Failed | Status::TooLong) => {
+                Err(Failure::Final(error))
+            }
+            Err(error) => Err(Failure::Retry(error)),
         }
     }
 }

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::calls::Kept;
 use super::engine::with;
 use super::engine::{Answer, Echo, Message};
 use super::hold::Hold;
 use super::{Cluster, Done};
 use crate::status::{Error, Result, Status};
-use crate::sys;
 
 /// Names a connection of any node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl FromStr for Address {
 struct Parcel {
     cluster: Arc<Cluster>,
     address: Address,
-    data: Arc<[u8]>,
+    data: Kept,
     until: Instant,
     /// None: it was told, or nobody is to be.
     done: Option<Done<()>>,
@@ -77,7 +77,7 @@ impl Cluster {
     fn deliver(&self, message: &Message<'_>) {
         let sent = address_of(message.subject).and_then(|address| self.host.send(address.conn, message.payload));
         if let Err(error) = &sent {
-            log::debug!("{}: {error}", message.subject);
+            log::debug!("{:?}: {error}", message.subject);
         }
         let Some(reply) = &message.reply else { return };
         let status = sent.map_or_else(|error| error.status, |()| Status::Ok);
@@ -108,17 +108,17 @@ impl Cluster {
 
     /// The same, and tells what has become of it. `done` may be called before this returns.
     pub(crate) fn send_to_confirmed(self: &Arc<Self>, address: Address, data: &[u8], done: Done<()>) -> Result<()> {
+        let _inside = self.enter()?;
         let hold = self.hold()?;
         if self.is_ours(address) || self.is_local() {
             done(self.send_to(address, data));
             return Ok(());
         }
-        let mut copy = Vec::new();
-        sys::reserve(&mut copy, data.len())?;
-        copy.extend_from_slice(data);
+        self.check_payload(data.len())?;
+        let data = self.calls.keep(data)?;
         let until = Instant::now() + Duration::from_millis(u64::from(self.timeout_ms));
-        let parcel =
-            Parcel { cluster: Arc::clone(self), address, data: copy.into(), until, done: Some(done), _hold: hold };
+        let done = Some(done);
+        let parcel = Box::new(Parcel { cluster: Arc::clone(self), address, data, until, done, _hold: hold });
         parcel.send().map_err(|(error, mut parcel)| {
             parcel.done = None;
             error
@@ -128,22 +128,22 @@ impl Cluster {
 
 /// A parcel that two may want to have; the first one gets it.
 #[derive(Clone)]
-struct Shelf(Arc<Mutex<Option<Parcel>>>);
+struct Shelf(Arc<Mutex<Option<Box<Parcel>>>>);
 
 impl Shelf {
-    fn new(parcel: Parcel) -> Self {
+    fn new(parcel: Box<Parcel>) -> Self {
         Self(Arc::new(Mutex::new(Some(parcel))))
     }
 
-    fn take(&self) -> Option<Parcel> {
+    fn take(&self) -> Option<Box<Parcel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Parcel {
     /// Sends it. On an error it was not sent, and comes back.
-    fn send(self) -> Result<(), (Error, Self)> {
-        let (cluster, data) = (Arc::clone(&self.cluster), Arc::clone(&self.data));
+    fn send(self: Box<Self>) -> Result<(), (Error, Box<Self>)> {
+        let (cluster, data) = (Arc::clone(&self.cluster), Arc::clone(&self.data.payload));
         let subject = cluster.conn_subject(self.address);
         let left = self.until.saturating_duration_since(Instant::now()).as_millis();
         let left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
@@ -162,7 +162,7 @@ impl Parcel {
         })
     }
 
-    fn answered(mut self, answer: Result<Answer>) {
+    fn answered(mut self: Box<Self>, answer: Result<Answer>) {
         let result = match answer {
             Ok(answer) => read(&answer.payload),
             // Nobody has heard it. A member that is not there for a moment changes its server.
@@ -183,13 +183,13 @@ impl Parcel {
         self.tell(result);
     }
 
-    fn send_later(self) {
+    fn send_later(self: Box<Self>) {
         let host = Arc::clone(&self.cluster.host);
         let shelf = Shelf::new(self);
         let task = {
             let shelf = shelf.clone();
             move || {
-                let sent = shelf.take().map_or(Ok(()), Self::send);
+                let sent = shelf.take().map_or(Ok(()), Parcel::send);
                 sent.unwrap_or_else(|(error, mut parcel)| parcel.tell(Err(error)));
             }
         };

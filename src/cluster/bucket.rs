@@ -70,6 +70,15 @@ pub(crate) struct Listing {
     pub(crate) revision: u64,
 }
 
+/// The next of the changes that there were.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// In their order.
+    pub(crate) entries: Vec<Entry>,
+    /// There is no other up to this revision.
+    pub(crate) up_to: u64,
+}
+
 /// Hears each change of a bucket, with the revision that its key had before; some may be missed, or come late. It must
 /// not wait.
 pub(crate) type ChangeSink = Arc<dyn Fn(Entry, u64) + Send + Sync>;
@@ -91,9 +100,9 @@ pub(crate) trait Bucket: Send + Sync {
     /// The keys that begin so.
     fn list(&self, prefix: &[u8], done: Done<Listing>) -> Result<()>;
 
-    /// Of what has changed after a revision and begins so, the first few changes, deletions too, in their order. None are left
-    /// if there are none.
-    fn changes(&self, prefix: &[u8], after: u64, done: Done<Vec<Entry>>) -> Result<()>;
+    /// Of what has changed after a revision and begins so, the first few changes, deletions too. None are left if
+    /// that leads no further.
+    fn changes(&self, prefix: &[u8], after: u64, done: Done<Changes>) -> Result<()>;
 
     /// Hears changes of keys that begin so, from now on.
     fn hear(&self, prefix: &[u8], sink: ChangeSink) -> Result<SubscriptionKey>;

@@ -106,15 +106,16 @@ struct Call {
     in_hand: Hold,
 }
 
-/// A question that is kept, and counted.
-struct Kept {
-    payload: Arc<[u8]>,
+/// What is kept to be sent again, and counted.
+pub(super) struct Kept {
+    pub(super) payload: Arc<[u8]>,
+    bytes: usize,
     total: Arc<AtomicUsize>,
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.payload.len(), Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -122,9 +123,7 @@ impl Drop for Kept {
 const TIMEOUT_MS: u32 = 5_000;
 /// How exactly times are kept.
 pub(super) const TICK_MS: u32 = 20;
-/// Calls under way at once.
-const CALLS_MAX: usize = 65_536;
-/// Bytes of questions that are kept at once.
+/// Bytes that are kept at once.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
 impl Calls {
@@ -141,12 +140,15 @@ impl Calls {
         ReplyTo(format!("{}{number}", self.prefix).into())
     }
 
-    fn keep(&self, payload: &[u8]) -> Result<Kept> {
+    pub(super) fn keep(&self, payload: &[u8]) -> Result<Kept> {
         let within = |bytes: usize| bytes.checked_add(payload.len()).filter(|bytes| *bytes <= KEPT_BYTES_MAX);
         if self.kept_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
-            return Err(Error::new(Status::Again, "too much of idempotent calls is kept to be sent again"));
+            return Err(Error::new(Status::Again, "too much is kept to be sent again"));
         }
-        Ok(Kept { payload: payload.into(), total: Arc::clone(&self.kept_bytes) })
+        // Counted from here on, whatever becomes of the copy.
+        let mut kept = Kept { payload: Arc::from([]), bytes: payload.len(), total: Arc::clone(&self.kept_bytes) };
+        kept.payload = copy(payload)?.into();
+        Ok(kept)
     }
 
     fn remove(&self, number: u64) -> Option<Call> {
@@ -159,9 +161,6 @@ impl State {
     fn reserve(&mut self) -> Result<()> {
         if self.is_closed {
             return Err(Status::Stopped.into());
-        }
-        if self.waiting.len() >= CALLS_MAX {
-            return Err(Error::new(Status::Again, format!("{CALLS_MAX} calls wait for their answers")));
         }
         Ok(self.waiting.try_reserve(1)?)
     }
@@ -300,10 +299,7 @@ impl Cluster {
         let result = match message.mark {
             Mark::Unheard if call.is_retried => Err(unknown("the second time nobody was there")),
             Mark::Unheard => Err(Error::new(Status::NoService, format!("nobody offers {}", call.service))),
-            Mark::Failure(failure) if failure.code == super::services::CODE_BUSY => {
-                Err(Error::new(Status::Again, failure.text.to_owned()))
-            }
-            Mark::Failure(failure) => Err(Error::new(Status::Failed, failure.text.to_owned())),
+            Mark::Failure(failure) => Err(failure.error()),
             Mark::None => copy(message.payload),
         };
         self.end_call(call, result);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use super::Cluster;
 use super::bucket::Buckets;
 use super::queues::Queues;
-use crate::status::Result;
+use crate::status::{Error, Result, Status};
 
 /// Gets what came of it.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
@@ -45,6 +45,17 @@ pub(crate) struct Failure<'a> {
     pub(crate) text: &'a str,
 }
 
+/// The code of who has too much in hand to take a call.
+pub(crate) const CODE_BUSY: u16 = 429;
+
+impl Failure<'_> {
+    /// What the caller is told.
+    pub(crate) fn error(&self) -> Error {
+        let status = if self.code == CODE_BUSY { Status::Again } else { Status::Failed };
+        Error::new(status, self.text.to_owned())
+    }
+}
+
 /// Hears messages, in their order, on a thread of the engine's. It must not wait.
 pub(crate) type Sink = Arc<dyn Fn(&Message<'_>) + Send + Sync>;
 
@@ -59,8 +70,6 @@ pub(crate) struct ReplyTo(pub(crate) Box<str>);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) payload: Vec<u8>,
-    /// The service has failed, and says how.
-    pub(crate) failure: Option<String>,
 }
 
 /// One subscription, of one engine.

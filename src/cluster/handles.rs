@@ -35,6 +35,11 @@ impl<T> Handles<T> {
         table.things.get(&number).cloned().ok_or_else(|| Status::Stale.into())
     }
 
+    /// Whether there is such a thing, without keeping it: who finds it may be the last to let it go.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).things.contains_key(&number)
+    }
+
     /// Makes a handle stale; gives back what it named.
     pub(crate) fn remove(&self, number: u64) -> Result<Arc<T>> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

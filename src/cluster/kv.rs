@@ -199,6 +199,7 @@ impl Kv {
 
     /// Reads a key.
     pub(crate) fn get(&self, key: &[u8], done: Done<Entry>) -> Result<()> {
+        let _inside = self.cluster.enter()?;
         let key = check_key(key)?;
         self.count(|counts| &counts.reads);
         self.bucket.get(&key, !self.stale_ok, done)
@@ -213,6 +214,7 @@ impl Kv {
         ttl_ms: u64,
         done: Done<Entry>,
     ) -> Result<()> {
+        let _inside = self.cluster.enter()?;
         let key = check_key(key)?;
         if condition == Condition::At(0) {
             return Err(Error::new(Status::Invalid, "revision is 0: no key has it"));
@@ -290,6 +292,7 @@ impl Kv {
 
     /// Hands the program each key that begins so, on the worker, and then the end.
     pub(crate) fn each_key(self: &Arc<Self>, prefix: &[u8], call: KeyCall) -> Result<()> {
+        let _inside = self.cluster.enter()?;
         let hand = self.cluster.hold()?;
         let kv = Arc::clone(self);
         self.list(
@@ -297,7 +300,7 @@ impl Kv {
             Box::new(move |listing| match listing {
                 Ok(listing) => Keys { kv, keys: listing.keys, at: 0, call, _hand: hand }.read_on(),
                 Err(error) => kv.clone().run(Box::new(move || {
-                    call(Err(error));
+                    let _ = call(Err(error));
                     drop(hand);
                 })),
             }),
@@ -309,8 +312,8 @@ impl Kv {
     }
 }
 
-/// Hears each key, then None or an error.
-pub(crate) type KeyCall = Box<dyn Fn(Result<Option<&Entry>>) + Send>;
+/// Hears each key, then None or an error. False: for want of memory it was told an error instead, which is the end.
+pub(crate) type KeyCall = Box<dyn Fn(Result<Option<&Entry>>) -> bool + Send>;
 
 /// Keys on their way to the program, some at a time.
 struct Keys {
@@ -333,12 +336,17 @@ impl Keys {
     }
 
     fn hand_out(self, entries: Result<Vec<Entry>>) {
-        match entries {
-            Ok(entries) => {
-                entries.iter().for_each(|entry| (self.call)(Ok(Some(entry))));
-                if self.at == self.keys.len() { (self.call)(Ok(None)) } else { self.read_on() }
+        let is_told = match entries {
+            Ok(entries) => entries.iter().all(|entry| (self.call)(Ok(Some(entry)))),
+            Err(error) => {
+                let _ = (self.call)(Err(error));
+                false
             }
-            Err(error) => (self.call)(Err(error)),
+        };
+        match is_told {
+            false => {}
+            true if self.at == self.keys.len() => drop((self.call)(Ok(None))),
+            true => self.read_on(),
         }
     }
 }

@@ -128,6 +128,8 @@ pub(crate) struct Cluster {
     timeout_ms: u32,
     /// Calls and jobs that were begun and are not ended: a server that stops waits for them.
     in_hand: AtomicUsize,
+    /// Of these, those that the program has begun.
+    begun_here: AtomicUsize,
     is_leaving: AtomicBool,
     /// The engine is let go: nothing can be begun.
     is_over: AtomicBool,
@@ -185,6 +187,7 @@ impl Cluster {
             kv: kv::KvState::default(),
             timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
             in_hand: AtomicUsize::new(0),
+            begun_here: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             has_left: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! What there is to see of a cluster, for the metrics.
 
+use super::Cluster;
 use super::members::Presence;
-use super::{Cluster, State};
 use crate::metrics::{Family, Kind};
 
 /// What has happened how often.
@@ -54,7 +54,7 @@ impl Cluster {
                 name: "ahoy_cluster_up",
                 help: "1 while the cluster is joined.",
                 kind: Kind::Gauge,
-                samples: vec![(String::new(), u64::from(self.state().is_up() && self.state() != State::Left))],
+                samples: vec![(String::new(), u64::from(self.state().is_up()))],
             },
             self.member_family(),
             one("ahoy_cluster_reconnects", "Times that the cluster was joined again.", counts.reconnects),

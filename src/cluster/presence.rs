@@ -41,6 +41,7 @@ impl Cluster {
 
     /// Counts the connections in a topic. `done` may be called before this returns.
     pub(crate) fn topic_count(self: &Arc<Self>, topic: &str, done: Done<Count>) -> Result<()> {
+        let _inside = self.enter()?;
         let hold = self.hold()?;
         let (own, own_node) = (self.topics.members(topic), self.members.incarnation);
         if self.is_local() {

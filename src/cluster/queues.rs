@@ -217,6 +217,7 @@ impl Cluster {
         id: Option<&str>,
         done: Done<()>,
     ) -> Result<()> {
+        let _inside = self.enter()?;
         subject::check_name("queue", queue)?;
         if let Some(id) = id
             && (id.is_empty() || id.len() > ID_BYTES_MAX || id.bytes().any(|byte| byte.is_ascii_control()))
@@ -231,13 +232,8 @@ impl Cluster {
         }
         let underway = Underway::begin(self, payload.len())?;
         let queue = self.queue_name(queue);
-        let push = Push {
-            queue,
-            payload: copy(payload)?,
-            id: id.map(str::to_owned),
-            headers: Vec::new(),
-            is_burial: false,
-        };
+        let push =
+            Push { queue, payload: copy(payload)?, id: id.map(str::to_owned), headers: Vec::new(), is_burial: false };
         let counting = move |result: Result<()>| {
             let counts = &underway.cluster.queues.counts;
             match &result {
@@ -254,6 +250,7 @@ impl Cluster {
 
     /// Counts the jobs of a queue that wait, that are in hand, and the dead ones.
     pub(crate) fn queue_counts(self: &Arc<Self>, queue: &str, done: Done<[u64; 3]>) -> Result<()> {
+        let _inside = self.enter()?;
         subject::check_name("queue", queue)?;
         let hold = self.hold()?;
         let dead = self.queue_name(&self.dead_queue(queue));

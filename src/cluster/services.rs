@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::discovery::Identity;
 pub(crate) use self::incoming::answer;
 use self::incoming::{Held, Incoming, Step};
-use super::engine::{Echo, Failure, Mark, Message, SubscriptionKey};
+use super::engine::{CODE_BUSY, Echo, Failure, Mark, Message, SubscriptionKey};
 use super::handles::Handles;
 use super::{Cluster, Host, calls, subject};
 use crate::status::{Error, Result, Status};
@@ -34,13 +34,15 @@ pub(crate) struct ServiceOptions {
     pub(crate) description: String,
 }
 
-/// A service has too much in hand to take this.
-pub(super) const CODE_BUSY: u16 = 429;
 /// It has taken it, and failed.
 const CODE_FAILED: u16 = 500;
 
 const IN_HAND_MAX: u32 = 1_024;
 const ANSWER_MS: u32 = 60_000;
+/// Calls that are looked at, before those that are answered are swept out.
+const DEADLINES_MIN: usize = 1_024;
+/// Bytes of answers that wait for the link.
+const HELD_BYTES_MAX: usize = 64 << 20;
 /// Bytes of calls of one service that wait for a worker.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// The group in which NATS' own services are.
@@ -102,8 +104,11 @@ struct State {
     offers: BTreeMap<u64, Arc<Offer>>,
     /// When each call in hand is to be looked at next; those that are answered stay until then.
     deadlines: BinaryHeap<Reverse<(u64, u64, Step)>>,
-    /// Answers that wait for the link.
+    /// With so many of them those that are answered are swept out.
+    deadlines_max: usize,
+    /// Answers that wait for the link, and their bytes.
     held: Vec<Held>,
+    held_bytes: usize,
     is_ticking: bool,
     is_closed: bool,
 }
@@ -245,19 +250,10 @@ impl Cluster {
             lane: self.lane_next(),
         });
         announce(offer.number);
-        let listed = match self.listen(&offer, &program) {
-            Ok(()) => {
-                let mut state = self.services.lock();
-                if state.is_closed {
-                    Err(Status::Stopped.into())
-                } else {
-                    state.offers.insert(offer.number, Arc::clone(&offer));
-                    Ok(())
-                }
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = listed {
+        // From the subscription to calls on the program may be called, so that nothing behind it may fail.
+        if let Err(error) = self.list(&offer).and_then(|()| self.listen(&offer, &program)) {
+            let removed = self.services.lock().offers.remove(&offer.number);
+            drop(removed);
             if let Some(finalizer) = program.take_finalizer() {
                 finalizer.disarm();
             }
@@ -265,6 +261,18 @@ impl Cluster {
             offer.silence();
             return Err(error);
         }
+        if self.is_leaving() {
+            offer.retire();
+        }
+        Ok(())
+    }
+
+    fn list(&self, offer: &Arc<Offer>) -> Result<()> {
+        let mut state = self.services.lock();
+        if state.is_closed {
+            return Err(Status::Stopped.into());
+        }
+        state.offers.insert(offer.number, Arc::clone(offer));
         Ok(())
     }
 
@@ -289,19 +297,16 @@ impl Cluster {
 
     fn listen(&self, offer: &Arc<Offer>, program: &Arc<Program>) -> Result<()> {
         let lock = || offer.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
-        let (taker, program) = (Arc::clone(offer), Arc::clone(program));
-        let calls = move |message: &Message<'_>| taker.take(&program, message);
-        let key = self.engine.subscribe(offer.identity.subject(), Some(GROUP), Echo::Yes, Arc::new(calls))?;
-        lock().calls = Some(key);
-        if self.is_local() {
-            return Ok(());
-        }
-        for subject in offer.identity.question_subjects() {
+        for subject in offer.identity.question_subjects().into_iter().filter(|_| !self.is_local()) {
             let asked = Arc::clone(offer);
             let questions = move |message: &Message<'_>| asked.tell_about(message);
             let key = self.engine.subscribe(&subject, None, Echo::Yes, Arc::new(questions))?;
             lock().questions.push(key);
         }
+        let (taker, program) = (Arc::clone(offer), Arc::clone(program));
+        let calls = move |message: &Message<'_>| taker.take(&program, message);
+        let key = self.engine.subscribe(offer.identity.subject(), Some(GROUP), Echo::Yes, Arc::new(calls))?;
+        lock().calls = Some(key);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::engine::{Echo, Message, SubscriptionKey};
 use super::{Cluster, subject};
@@ -12,7 +12,7 @@ use crate::status::Result;
 
 /// The topics in which somebody of this node is.
 #[derive(Default)]
-pub(super) struct Topics(Mutex<HashMap<Arc<str>, Topic>>);
+pub(super) struct Topics(RwLock<HashMap<Arc<str>, Topic>>);
 
 struct Topic {
     /// Workers of this node on which somebody is in it.
@@ -43,15 +43,14 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        let mut topics = self.cluster.topics.lock();
+        let mut topics = self.cluster.topics.write();
         let Some(topic) = topics.get_mut(&self.name) else { return };
         topic.workers -= 1;
         if topic.workers > 0 {
             return;
         }
         let removed = topics.remove(&self.name);
-        // Nothing is locked when the engine is called.
-        drop(topics);
+        // Locked still: with a new subscription of another worker beside the old one what is published now would come twice.
         if let Some(key) = removed.and_then(|topic| topic.subscription) {
             self.cluster.engine.unsubscribe(key);
         }
@@ -59,20 +58,24 @@ impl Drop for Interest {
 }
 
 impl Topics {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Topic>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Arc<str>, Topic>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Arc<str>, Topic>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections of this node in a topic.
     pub(super) fn members(&self, name: &str) -> u64 {
-        self.lock().get(name).map_or(0, |topic| topic.members.load(Ordering::Relaxed))
+        self.read().get(name).map_or(0, |topic| topic.members.load(Ordering::Relaxed))
     }
 }
 
 impl Cluster {
     /// A worker is interested in a topic from here on: somebody is in it.
     pub(crate) fn interest(self: &Arc<Self>, name: &str) -> Result<Interest> {
-        let mut topics = self.topics.lock();
+        let mut topics = self.topics.write();
         topics.try_reserve(1)?;
         if let Some((name, topic)) = topics.get_key_value(name).map(|(name, topic)| (Arc::clone(name), &topic.members))
         {
@@ -91,7 +94,7 @@ impl Cluster {
 
     /// Whether somebody of this node is in a topic.
     pub(crate) fn has_interest(&self, name: &str) -> bool {
-        self.topics.lock().contains_key(name)
+        self.topics.read().contains_key(name)
     }
 
     fn hear_topic(&self, name: &Arc<str>) -> Result<SubscriptionKey> {

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bucket::{Entry, Listing};
+use super::bucket::{Changes, Entry, Listing};
 use super::engine::SubscriptionKey;
 use super::handles::Handles;
 use super::kv::{self, Kv, READS_MAX};
@@ -22,8 +22,8 @@ use crate::sys::Finalizer;
 /// All watches of the process.
 pub(crate) static WATCHES: Handles<Watch> = Handles::new();
 
-/// Calls the program: with an entry, or with None when it has seen what there was.
-pub(crate) type WatchCall = Box<dyn Fn(Option<&Entry>) + Send + Sync>;
+/// Calls the program: with an entry, or with None when it has seen what there was. False: there was no memory to do so.
+pub(crate) type WatchCall = Box<dyn Fn(Option<&Entry>) -> bool + Send + Sync>;
 
 /// Keys that may wait for the program, and bytes.
 const PENDING_MAX: usize = 4_096;
@@ -96,37 +96,40 @@ pub(crate) fn begin(
     finalizer: Finalizer,
     announce: impl FnOnce(u64),
 ) -> Result<()> {
-    let (prefix, hand) = match kv::check_prefix(prefix).and_then(|prefix| Ok((prefix, kv.cluster.hold()?))) {
-        Ok(begun) => begun,
-        Err(error) => {
-            finalizer.disarm();
-            return Err(error);
-        }
-    };
+    let (prefix, _inside, hand) =
+        match kv::check_prefix(prefix).and_then(|prefix| Ok((prefix, kv.cluster.enter()?, kv.cluster.hold()?))) {
+            Ok(begun) => begun,
+            Err(error) => {
+                finalizer.disarm();
+                return Err(error);
+            }
+        };
     let watch = WATCHES.insert(|number| {
         let state = Mutex::new(State::new(finalizer));
         Watch { number, kv: Arc::clone(kv), prefix, call, state }
     });
     announce(watch.number);
     let weak = Arc::downgrade(&watch);
-    let heard = kv.bucket.hear(
-        &watch.prefix,
-        Arc::new(move |entry, before| {
-            if let Some(watch) = weak.upgrade() {
-                watch.hear(entry, before);
-            }
-        }),
-    );
-    let ticking = heard.and_then(|key| {
-        watch.lock().subscription = Some(key);
-        watch.keep_ticking()
-    });
+    let sink = move |entry, before| {
+        if let Some(watch) = weak.upgrade() {
+            watch.hear(entry, before);
+        }
+    };
+    // From `hear` on the program may be called, so that nothing behind it may fail.
     let is_open = kv.insert_watch(watch.number);
-    if let Err(error) = ticking.and_then(|()| if is_open { Ok(()) } else { Err(Error::from(Status::Stale)) }) {
-        let finalizer = watch.lock().finalizer.take();
-        finalizer.into_iter().for_each(Finalizer::disarm);
-        let _ = end(watch.number);
-        return Err(error);
+    let begun = if is_open { watch.keep_ticking() } else { Err(Status::Stale.into()) };
+    match begun.and_then(|()| kv.bucket.hear(&watch.prefix, Arc::new(sink))) {
+        Ok(key) => watch.subscribed(key),
+        Err(error) => {
+            let finalizer = watch.lock().finalizer.take();
+            let _ = end(watch.number);
+            match finalizer {
+                Some(finalizer) => finalizer.disarm(),
+                // It had begun, and the handle was closed meanwhile: on_free says so.
+                None => return Ok(()),
+            }
+            return Err(error);
+        }
     }
     drop(hand);
     watch.pump();
@@ -225,6 +228,16 @@ impl State {
         Some(step)
     }
 
+    /// What it could not be given it gets next, unless there is something newer.
+    fn put_back(&mut self, entry: Option<Entry>) {
+        let Some(entry) = entry else { return self.order.push_front(None) };
+        if !self.pending.contains_key(&entry.key) {
+            self.pending_bytes += entry.key.len() + entry.value.len();
+            self.order.push_front(Some(Arc::clone(&entry.key)));
+            self.pending.insert(Arc::clone(&entry.key), entry);
+        }
+    }
+
     /// What the program gets next.
     fn pop(&mut self) -> Option<Option<Entry>> {
         let key = self.order.pop_front()?;
@@ -239,6 +252,17 @@ impl State {
 impl Watch {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It hears; unless it was ended meanwhile.
+    fn subscribed(&self, key: SubscriptionKey) {
+        let mut state = self.lock();
+        if state.is_over {
+            drop(state);
+            self.kv.bucket.unhear(key);
+        } else {
+            state.subscription = Some(key);
+        }
     }
 
     /// Between machines messages are lost: it looks again and again whether it has missed one.
@@ -284,6 +308,8 @@ impl Watch {
             if !state.take(entry) {
                 return;
             }
+            // What is known of single keys is forgotten with the next walk: it must not grow with all keys there ever were.
+            state.walks |= state.phase == Phase::Live && state.newer.len() > PENDING_MAX;
         }
         self.post();
         self.pump();
@@ -387,13 +413,15 @@ impl Watch {
         }
     }
 
-    fn walked(self: &Arc<Self>, changes: Result<Vec<Entry>>) {
+    fn walked(self: &Arc<Self>, changes: Result<Changes>) {
         let mut state = self.lock();
         match changes {
-            Ok(changes) => {
-                let Some(last) = changes.last().map(|entry| entry.revision) else { return };
-                let news = changes.into_iter().filter(|entry| state.take(entry.clone())).count();
-                state.raise(last);
+            Ok(Changes { entries, up_to }) => {
+                if up_to <= state.floor {
+                    return;
+                }
+                let news = entries.into_iter().filter(|entry| state.take(entry.clone())).count();
+                state.raise(up_to);
                 state.walks = true;
                 if news > 0 {
                     self.kv.cluster.kv.counts.gaps.fetch_add(1, Ordering::Relaxed);
@@ -427,7 +455,11 @@ impl Watch {
         };
         let mut count = 0;
         while let Some(entry) = next(count) {
-            (self.call)(entry.as_ref());
+            if !(self.call)(entry.as_ref()) {
+                // For want of memory: again with the next turn.
+                self.lock().put_back(entry);
+                break;
+            }
             count += 1;
         }
         let finalizer = {

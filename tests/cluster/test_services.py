@@ -174,6 +174,7 @@ def test_node_frozen():
             # It is sent again; it may be to the frozen one, and then it waits until that goes on.
             for_a_while(2.5)
             b.thaw()
+            wait_until(lambda: a.said("^reply 2 ") or len(b.said("^kept two$")) == 2, "c or b has it")
             b.send("reply thawed")
             status, text = reply(a, 2)
             assert status == "OK" and text in ("TWO", "thawed"), (status, text)

@@ -159,8 +159,7 @@ impl Bus {
                 }
                 return;
             }
-            let failure = failure.map(|failure| failure.text.to_owned());
-            self.finish(number, Ok(Answer { payload: payload.to_vec(), failure }));
+            self.finish(number, Ok(Answer { payload: payload.to_vec() }));
         } else {
             let mark = failure.map_or(Mark::None, Mark::Failure);
             self.send(&Message { subject: &to.0, payload, reply: None, mark });

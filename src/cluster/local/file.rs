@@ -225,7 +225,7 @@ impl Desk<'_> {
     fn open_bucket(&mut self, name: &str, options: &BucketOptions, file: &Arc<File>) -> Result<Arc<dyn Bucket>> {
         let database = self.database()?;
         if !self.kept.contains_key(name) {
-            let table = load(database, name, options).map_err(|error| failed(&error))?;
+            let table = caught(|| load(database, name, options))?;
             self.kept.insert(name.into(), Kept { table, bucket: Weak::new() });
         }
         let kept = self.kept.get_mut(name).ok_or(Status::Memory)?;
@@ -267,7 +267,7 @@ impl Desk<'_> {
             }
         }
         let stored = match (&self.database, changes.is_empty()) {
-            (Ok(database), false) => store(database, &changes),
+            (Ok(database), false) => caught(|| store(database, &changes)),
             _ => Ok(()),
         };
         match stored {
@@ -281,13 +281,20 @@ impl Desk<'_> {
             }
             Err(error) => {
                 // What the disk has of it will be known when the file is opened again.
-                let error = failed(&error);
                 log::error!("a file of buckets is given up: {error}");
                 let unknown = || Error::new(Status::UnknownOutcome, error.detail.clone());
                 answers.into_iter().for_each(|(done, result)| done(result.and_then(|_| Err(unknown()))));
                 self.database = Err(error);
             }
         }
+    }
+}
+
+/// Does something with the file. Of one that is damaged the store may make a panic: that is an error like others.
+fn caught<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| failed(&error)),
+        Err(_) => Err(Error::new(Status::Panic, "a file of buckets: it is damaged")),
     }
 }
 
@@ -321,7 +328,8 @@ fn load(database: &Database, name: &str, options: &BucketOptions) -> Result<Tabl
                 break;
             }
             // What was due meanwhile is due at once.
-            let due_ms = if due_ms == 0 { 0 } else { (now_ms + due_ms.saturating_sub(wall_ms)).max(1) };
+            let left_ms = due_ms.saturating_sub(wall_ms);
+            let due_ms = if due_ms == 0 { 0 } else { now_ms.saturating_add(left_ms).max(1) };
             let entry = Entry { key: key.into(), value: value.into(), revision, operation: Operation::Put };
             table.apply(&Change { entry, before: 0, due_ms });
         }
@@ -339,7 +347,8 @@ fn store(database: &Database, changes: &[(Box<str>, Change)]) -> Result<(), redb
         let (now_ms, wall_ms) = (sys::now_ms(), wall_ms());
         for (name, change) in changes {
             let at = (&**name, &*change.entry.key);
-            let due_ms = if change.due_ms == 0 { 0 } else { wall_ms + change.due_ms.saturating_sub(now_ms) };
+            let due_ms =
+                if change.due_ms == 0 { 0 } else { wall_ms.saturating_add(change.due_ms.saturating_sub(now_ms)) };
             match change.entry.operation {
                 Operation::Put => drop(entries.insert(at, (change.entry.revision, due_ms, &*change.entry.value))?),
                 Operation::Delete => drop(entries.remove(at)?),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::table::{Change, Settings, Table};
-use crate::cluster::bucket::{Bucket, BucketOptions, ChangeSink, Entry, Listing, Write};
+use crate::cluster::bucket::{Bucket, BucketOptions, ChangeSink, Changes, Entry, Listing, Write};
 use crate::cluster::engine::{Done, SubscriptionKey};
 use crate::cluster::{Host, Task};
 use crate::status::{Error, Result, Status};
@@ -86,8 +86,8 @@ pub(super) struct LocalBucket {
     table: Mutex<Table>,
     ears: Mutex<Vec<Ear>>,
     ear_last: AtomicU64,
-    /// When the timer is set for; 0: it is not.
-    timer_ms: AtomicU64,
+    /// When timers are due, the first of them last: one is only set that is due before all others.
+    timers: Mutex<Vec<u64>>,
     keeper: Keeper,
 }
 
@@ -114,7 +114,7 @@ impl LocalBucket {
             table: Mutex::new(table),
             ears: Mutex::default(),
             ear_last: AtomicU64::new(0),
-            timer_ms: AtomicU64::new(0),
+            timers: Mutex::default(),
             keeper,
         });
         bucket.set_timer();
@@ -146,24 +146,33 @@ impl LocalBucket {
         sinks.iter().for_each(|sink| sink(change.entry.clone(), change.before));
     }
 
-    /// Sets the timer for the first key that goes, unless it is set for that time or before.
+    fn timers(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets a timer for the first key that goes, unless one is due by then.
     fn set_timer(&self) {
         let Some(due_ms) = self.table().next_due_ms() else { return };
-        let is_earlier = |set: u64| (set == 0 || due_ms < set).then_some(due_ms);
-        if self.timer_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_earlier).is_err() {
-            return;
+        let now_ms = sys::now_ms();
+        let at_ms = due_ms.clamp(now_ms, now_ms + TIMER_MS_MAX);
+        {
+            let mut timers = self.timers();
+            if timers.last().is_some_and(|first_ms| *first_ms <= at_ms) {
+                return;
+            }
+            timers.push(at_ms);
         }
-        let wait_ms = due_ms.saturating_sub(sys::now_ms()).min(TIMER_MS_MAX);
         let me = self.me.clone();
         let expire = move || {
             if let Some(bucket) = me.upgrade() {
-                bucket.timer_ms.store(0, Ordering::Release);
+                bucket.timers().retain(|set_ms| *set_ms != at_ms);
                 bucket.expire();
             }
         };
         // Reads see to the time themselves: without a timer only watches are not told.
-        if let Err(error) = self.host.after(u32::try_from(wait_ms).unwrap_or(u32::MAX), Box::new(expire)) {
-            self.timer_ms.store(0, Ordering::Release);
+        let delay_ms = u32::try_from(at_ms - now_ms).unwrap_or(u32::MAX);
+        if let Err(error) = self.host.after(delay_ms, Box::new(expire)) {
+            self.timers().retain(|set_ms| *set_ms != at_ms);
             log::debug!("keys are not buried in time: {error}");
         }
     }
@@ -180,8 +189,9 @@ impl LocalBucket {
                 };
                 self.tell(&change);
             },
+            // What it has done is shown, and then the next timer is set.
             #[cfg(feature = "store")]
-            Keeper::File(file, name) => file.expire(name),
+            Keeper::File(file, name) => return file.expire(name),
         }
         self.set_timer();
     }
@@ -219,7 +229,7 @@ impl Bucket for LocalBucket {
         Ok(())
     }
 
-    fn changes(&self, prefix: &[u8], after: u64, done: Done<Vec<Entry>>) -> Result<()> {
+    fn changes(&self, prefix: &[u8], after: u64, done: Done<Changes>) -> Result<()> {
         let changes = self.table().changes(prefix, after);
         done(Ok(changes));
         Ok(())

@@ -135,7 +135,7 @@ fn every(host: &Arc<dyn Host>, interval_ms: u32, mut tick: Box<dyn FnMut() -> bo
             if tick()
                 && let Err(error) = every(&again, interval_ms, tick)
             {
-                log::debug!("no longer every {interval_ms} ms: {error}");
+                log::error!("nobody looks at the clock any more: calls may be without an end: {error}");
             }
         }),
     )

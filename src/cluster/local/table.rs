@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::cluster::bucket::{BucketOptions, Condition, Entry, Listing, Operation, Write};
+use crate::cluster::bucket::{BucketOptions, Changes, Condition, Entry, Listing, Operation, Write};
 use crate::status::{Error, Result, Status};
 
 /// Deletions that are remembered, for a watch that has fallen behind.
@@ -187,7 +187,7 @@ impl Table {
         Listing { keys: keys.map(|(key, _)| Arc::clone(key)).collect(), revision: self.last }
     }
 
-    pub(super) fn changes(&self, prefix: &[u8], after: u64) -> Vec<Entry> {
+    pub(super) fn changes(&self, prefix: &[u8], after: u64) -> Changes {
         let later = self.by_revision.range((Bound::Excluded(after), Bound::Unbounded));
         let some = later.filter(|(_, (key, _))| key.starts_with(prefix)).take(CHANGES_MAX);
         let entry = |(revision, (key, operation)): (&u64, &(Arc<[u8]>, Operation))| match operation {
@@ -197,7 +197,10 @@ impl Table {
                 Some(Entry { key, value: Arc::from([]), revision: *revision, operation: Operation::Delete })
             }
         };
-        some.filter_map(entry).collect()
+        let entries: Vec<_> = some.filter_map(entry).collect();
+        let is_all = entries.len() < CHANGES_MAX;
+        let up_to = if is_all { self.last } else { entries.last().map_or(after, |entry| entry.revision) };
+        Changes { entries, up_to }
     }
 }
 
@@ -267,7 +270,7 @@ mod tests {
             change(&mut table, &write(1, None, Condition::None, 0), 0).unwrap();
         }
         assert_eq!(table.by_revision.len(), GRAVES_MAX);
-        assert_eq!(table.changes(b"", 0).len(), CHANGES_MAX);
+        assert_eq!(table.changes(b"", 0).entries.len(), CHANGES_MAX);
     }
 
     proptest! {
@@ -295,7 +298,7 @@ mod tests {
                     if deletes { model.remove(&key); } else { model.insert(key, last); }
                 }
                 if guess % 5 == 0 {
-                    for entry in table.changes(b"", seen) {
+                    for entry in table.changes(b"", seen).entries {
                         prop_assert!(entry.revision > seen);
                         seen = entry.revision;
                         match entry.operation {

@@ -37,6 +37,9 @@ const DEAD_MS: u64 = 2_700;
 /// After a loss of our own link others have so long to come back, too, before their silence counts.
 const GRACE_MS: u64 = 2_000;
 
+/// Calls of the program's in a row, before others of the worker have their turn.
+const NEWS_IN_A_ROW: usize = 64;
+
 /// Whether a member is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -471,9 +474,13 @@ impl Cluster {
         let told = self.host.run(
             LANE_CLUSTER,
             Box::new(move || {
-                while let Some(news) = cluster.next_news() {
+                for _ in 0..NEWS_IN_A_ROW {
+                    let Some(news) = cluster.next_news() else { return };
                     cluster.host.on_member(&news);
                 }
+                // Others of the worker have their turn.
+                cluster.members.lock().tells = false;
+                cluster.tell_news();
             }),
         );
         if told.is_err() {

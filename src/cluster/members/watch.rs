@@ -23,8 +23,9 @@ pub(super) struct Watch {
     /// By incarnation.
     peers: BTreeMap<u64, Peer>,
     news: VecDeque<Member>,
-    /// Incarnation and `since_ms` of those that have said goodbye: what was still on its way does not bring them back.
-    goodbyes: VecDeque<(u64, u64)>,
+    /// Incarnation and `since_ms` of those that have said goodbye, and until when what was still on its way does not bring
+    /// them back. Later it does: whoever goes on has not said it, but somebody else in its name.
+    goodbyes: VecDeque<(u64, u64, u64)>,
     looked_ms: Option<u64>,
     /// When the last question was asked that we have answered ourselves.
     proved_ms: u64,
@@ -54,14 +55,17 @@ impl Watch {
     pub(super) fn heard(&mut self, said: Heartbeat, now_ms: u64) -> bool {
         let incarnation = said.incarnation;
         if said.is_leaving {
-            self.goodbyes.push_back((incarnation, said.since_ms));
+            self.goodbyes.push_back((incarnation, said.since_ms, now_ms + GRACE_MS));
             if self.goodbyes.len() > GOODBYES_MAX {
                 self.goodbyes.pop_front();
             }
             self.depart(incarnation);
             return false;
         }
-        if self.goodbyes.contains(&(incarnation, said.since_ms)) {
+        let has_gone = |(gone, since_ms, until_ms): &(u64, u64, u64)| {
+            (*gone, *since_ms) == (incarnation, said.since_ms) && now_ms < *until_ms
+        };
+        if self.goodbyes.iter().any(has_gone) {
             return false;
         }
         if let Some(peer) = self.peers.get_mut(&incarnation) {
@@ -300,8 +304,11 @@ mod tests {
         watch.heard(said("a", 7), 0);
         watch.heard(Heartbeat { is_leaving: true, ..said("a", 7) }, 10);
         assert!(!watch.heard(said("a", 7), 20), "it was on its way");
+        assert!(!watch.heard(said("a", 7), 10 + GRACE_MS - 1), "late");
         assert_eq!(news(&mut watch), [(7, Up), (7, Left)]);
         assert!(watch.heard(Heartbeat { since_ms: 2, ..said("a", 7) }, 30), "it has joined anew");
+        watch.heard(Heartbeat { is_leaving: true, ..said("b", 8) }, 40);
+        assert!(watch.heard(said("b", 8), 40 + GRACE_MS), "somebody else had said it");
     }
 
     #[test]

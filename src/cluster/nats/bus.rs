@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, StatusCode, SubscribeError, Subscriber};
+use async_nats::client::RequestErrorKind;
+use async_nats::{Client, HeaderMap, Request, StatusCode, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::future::{self, Either};
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{Connected, Echo, Shared, disconnected, error};
@@ -104,6 +105,12 @@ impl Bus {
 }
 
 impl Shared {
+    /// A place among the requests that may be under way; until it is dropped.
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        permit.map_err(|_| Error::new(Status::Again, "too many calls wait for the cluster"))
+    }
+
     pub(super) fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()> {
         if !self.events.is_up() {
             return Err(disconnected());
@@ -111,7 +118,7 @@ impl Shared {
         let client = self.client(echo);
         let Connected { client, .. } = client.as_ref().ok_or_else(disconnected)?;
         self.bus.risk.taken();
-        let sent = client.publish(subject.to_owned(), Bytes::copy_from_slice(payload)).now_or_never();
+        let sent = at_once(client.publish(subject.to_owned(), Bytes::copy_from_slice(payload)));
         sent.map_or_else(|| Err(too_much()), |sent| sent.map_err(|failed| error::of_publish(failed.kind(), subject)))
     }
 
@@ -191,7 +198,7 @@ impl Shared {
     pub(super) fn ask(&self, subject: &str, payload: &[u8], reply: &ReplyTo) -> Result<()> {
         let client = self.connected(Echo::Yes)?;
         let payload = Bytes::copy_from_slice(payload);
-        let sent = client.publish_with_reply(subject.to_owned(), reply.0.to_string(), payload).now_or_never();
+        let sent = at_once(client.publish_with_reply(subject.to_owned(), reply.0.to_string(), payload));
         sent.map_or_else(|| Err(too_much()), |sent| sent.map_err(|failed| error::of_publish(failed.kind(), subject)))
     }
 
@@ -203,17 +210,18 @@ impl Shared {
         done: Done<Answer>,
     ) -> Result<()> {
         let client = self.connected(Echo::Yes)?;
-        let permit = self.requests.try_acquire().map_err(|_| too_much())?;
-        permit.forget();
+        let permit = self.permit()?;
         let timeout = if timeout_ms == 0 { self.timeout } else { Duration::from_millis(u64::from(timeout_ms)) };
         let payload = Bytes::copy_from_slice(payload);
-        let (subject, shared) = (subject.to_owned(), Arc::clone(self));
-        let owed = Owed(Some(done));
+        let (subject, owed) = (subject.to_owned(), Owed(Some(done)));
         self.runtime.spawn(async move {
-            let request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
-            let answer = client.send_request(subject.clone(), request).await;
-            shared.requests.add_permits(1);
-            owed.pay(answer.map_err(|failed| error::of_request(failed.kind(), &subject)).map(answer_of));
+            let answer = send_within(&client, &subject, Request::new().payload(payload), timeout).await;
+            drop(permit);
+            owed.pay(
+                answer
+                    .map_err(|kind| error::of_request(kind, &subject))
+                    .map(|answer| Answer { payload: answer.payload.to_vec() }),
+            );
         });
         Ok(())
     }
@@ -227,13 +235,13 @@ impl Shared {
         done: Done<()>,
     ) -> Result<()> {
         let client = self.connected(Echo::Yes)?;
-        self.requests.try_acquire().map_err(|_| too_much())?.forget();
+        let permit = self.permit()?;
         let timeout = Duration::from_millis(u64::from(timeout_ms));
         let (subject, payload) = (subject.to_owned(), Bytes::copy_from_slice(payload));
-        let (shared, owed) = (Arc::clone(self), Owed(Some(done)));
+        let owed = Owed(Some(done));
         self.runtime.spawn(async move {
             let gathered = tokio::time::timeout(timeout, gather(&client, subject, payload, hear)).await;
-            shared.requests.add_permits(1);
+            drop(permit);
             // What has not come by now is missing.
             owed.pay(gathered.unwrap_or(Ok(())));
         });
@@ -244,12 +252,12 @@ impl Shared {
         let client = self.connected(Echo::Yes)?;
         let (subject, payload) = (to.0.to_string(), Bytes::copy_from_slice(payload));
         let sent = match failure {
-            None => client.publish(subject, payload).now_or_never(),
+            None => at_once(client.publish(subject, payload)),
             Some(failure) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(FAILURE, failure.text.replace(['\r', '\n'], " "));
                 headers.insert(FAILURE_CODE, failure.code.to_string());
-                client.publish_with_headers(subject, headers, payload).now_or_never()
+                at_once(client.publish_with_headers(subject, headers, payload))
             }
         };
         sent.map_or_else(
@@ -257,6 +265,29 @@ impl Shared {
             |sent| sent.map_err(|failed| error::of_publish(failed.kind(), "an answer")),
         )
     }
+}
+
+/// Sends a request and gets the answer, all in so much time: the request's own would begin only when the connection takes it.
+///
+/// An answer that never comes stays in the client's memory for good, unless the request has an inbox of its own: what is asked
+/// again has one.
+pub(super) async fn send_within(
+    client: &Client,
+    subject: &str,
+    request: Request,
+    time: Duration,
+) -> Result<async_nats::Message, RequestErrorKind> {
+    let sent = client.send_request(subject.to_owned(), request.timeout(Some(time)));
+    match tokio::time::timeout(time, sent).await {
+        Ok(answer) => answer.map_err(|failed| failed.kind()),
+        Err(_) => Err(RequestErrorKind::TimedOut),
+    }
+}
+
+/// What the send comes to if it need not wait. Without tokio's budget, which makes a task wait after some hundred sends
+/// though there is room: here a full channel is the only reason not to be taken.
+pub(super) fn at_once<F: Future>(send: F) -> Option<F::Output> {
+    tokio::task::unconstrained(send).now_or_never()
 }
 
 fn too_much() -> Error {
@@ -305,7 +336,7 @@ async fn hear(mut subscriber: Subscriber, sink: RawSink, mut is_retired: oneshot
     }
 }
 
-fn mark_of(message: &async_nats::Message) -> Mark<'_> {
+pub(super) fn mark_of(message: &async_nats::Message) -> Mark<'_> {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return Mark::Unheard;
     }
@@ -316,12 +347,6 @@ fn mark_of(message: &async_nats::Message) -> Mark<'_> {
         None => Mark::None,
         Some(text) => Mark::Failure(Failure { code: code.and_then(|code| code.parse().ok()).unwrap_or(500), text }),
     }
-}
-
-pub(super) fn answer_of(message: async_nats::Message) -> Answer {
-    let failure =
-        message.headers.as_ref().and_then(|headers| headers.get(FAILURE)).map(|text| text.as_str().to_owned());
-    Answer { payload: message.payload.to_vec(), failure }
 }
 
 /// What is called also when the runtime ends first.

@@ -8,7 +8,7 @@ use async_nats::{HeaderMap, Message, Request};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::bus::Owed;
+use super::bus::{Owed, send_within};
 use super::{Echo, Shared};
 use crate::cluster::engine::Done;
 use crate::status::{Error, Result, Status};
@@ -50,7 +50,8 @@ impl Refusal {
     /// Whether it may be taken in a while: the stream has no leader just now, or another change of the same key is under way,
     /// and what comes of that is not known yet.
     fn is_for_now(&self) -> bool {
-        self.number == 10_164 || self.code == 503 && !matches!(self.number, 10_039 | 10_076)
+        // Some of those that stay are 503 as well: no JetStream, no room.
+        self.number == 10_164 || self.code == 503 && !matches!(self.number, 10_023 | 10_039 | 10_076 | 10_077)
     }
 
     /// As an error, where nothing special is to be said.
@@ -81,12 +82,10 @@ impl Shared {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<()> {
         self.connected(Echo::Yes)?;
-        let permit = self.requests.try_acquire();
-        permit.map_err(|_| Error::new(Status::Again, "too many calls wait for the cluster"))?.forget();
-        let (shared, owed) = (Arc::clone(self), Owed(Some(done)));
+        let (permit, owed) = (self.permit()?, Owed(Some(done)));
         self.runtime.spawn(async move {
             let result = work.await;
-            shared.requests.add_permits(1);
+            drop(permit);
             owed.pay(result);
         });
         Ok(())
@@ -106,7 +105,7 @@ impl Shared {
         kind: Kind,
         deadline: Instant,
     ) -> Result<Message> {
-        let begun = Instant::now();
+        let (begun, mut tries) = (Instant::now(), 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let client = self.connected(Echo::Yes);
@@ -116,17 +115,15 @@ impl Shared {
             }
             let timeout = if kind == Kind::Question { left.min(TRY) } else { left };
             if let Ok(client) = client {
-                let mut request = Request::new().payload(payload.clone()).timeout(Some(timeout));
+                let mut request = Request::new().payload(payload.clone());
                 if let Some(headers) = &headers {
                     request = request.headers(headers.clone());
                 }
-                // The request's own time begins when the connection takes it.
-                let sent = client.send_request(subject.to_owned(), request);
-                let answer = match tokio::time::timeout(timeout, sent).await {
-                    Ok(answer) => answer.map_err(|failed| failed.kind()),
-                    Err(_) => Err(RequestErrorKind::TimedOut),
-                };
-                match answer {
+                if tries > 0 {
+                    request = request.inbox(client.new_inbox());
+                }
+                tries += 1;
+                match send_within(&client, subject, request, timeout).await {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => match failed {
                         // Nobody has heard it.
@@ -171,8 +168,12 @@ impl Shared {
     ) -> Result<Result<Value, Refusal>> {
         loop {
             let answer = self.consult(subject, headers.clone(), payload.clone(), kind, deadline).await?;
-            let value: Value = serde_json::from_slice(&answer.payload)
-                .map_err(|error| Error::new(Status::Failed, format!("{subject}: not an answer: {error}")))?;
+            let value = serde_json::from_slice::<Value>(&answer.payload).ok().filter(Value::is_object);
+            let value = value.ok_or_else(|| {
+                // Whoever says so may have done it all the same.
+                let status = if kind == Kind::Change { Status::UnknownOutcome } else { Status::Failed };
+                Error::new(status, format!("{subject}: this is no answer of JetStream's"))
+            })?;
             match Refusal::of(&value) {
                 None => return Ok(Ok(value)),
                 // It was not taken.

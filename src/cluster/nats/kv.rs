@@ -10,14 +10,16 @@ use std::time::Instant;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::bus::RawSink;
 use super::jet::{Kind, Refusal};
 use super::{Echo, Nats, Shared};
-use crate::cluster::bucket::{Bucket, BucketOptions, Buckets, ChangeSink, Condition, Entry, Listing, Operation, Write};
+use crate::cluster::bucket::{
+    Bucket, BucketOptions, Buckets, ChangeSink, Changes, Condition, Entry, Listing, Operation, Write,
+};
 use crate::cluster::engine::{Done, SubscriptionKey};
 use crate::cluster::subject;
 use crate::status::{Error, Result, Status};
@@ -251,8 +253,11 @@ async fn last_direct(shared: &Shared, names: &Names, key: &[u8], deadline: Insta
     let message = shared.consult(&subject, None, Bytes::new(), Kind::Question, deadline).await?;
     let empty = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&empty);
-    let revision = number(headers, "Nats-Sequence");
-    Ok(revision.map(|revision| entry_of(key.into(), revision, headers, &message.payload)))
+    match number(headers, "Nats-Sequence") {
+        Some(revision) => Ok(Some(entry_of(key.into(), revision, headers, &message.payload))),
+        None if message.status == Some(StatusCode::NOT_FOUND) => Ok(None),
+        None => Err(Error::new(Status::Failed, format!("{subject}: not a message: {:?}", message.status))),
+    }
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
@@ -285,25 +290,29 @@ async fn list(shared: &Shared, names: &Names, prefix: &[u8]) -> Result<Listing> 
     Ok(Listing { keys, revision })
 }
 
-async fn changes(shared: &Shared, names: &Names, prefix: &[u8], after: u64) -> Result<Vec<Entry>> {
+async fn changes(shared: &Shared, names: &Names, prefix: &[u8], after: u64) -> Result<Changes> {
     let deadline = shared.deadline();
     let filter = filter(&names.keys, prefix);
-    let mut after = after;
-    let mut changes = Vec::new();
-    while changes.len() < CHANGES_MAX {
-        let body = json!({ "seq": after + 1, "next_by_subj": filter });
+    let mut up_to = after;
+    let mut entries = Vec::new();
+    while entries.len() < CHANGES_MAX {
+        let body = json!({ "seq": up_to.saturating_add(1), "next_by_subj": filter });
         match read(shared, &names.stream, body, deadline).await {
+            Ok(Some(message)) if message.sequence > up_to => {
+                up_to = message.sequence;
+                entries.extend(names.entry(&message).filter(|entry| entry.key.starts_with(prefix)));
+            }
             Ok(Some(message)) => {
-                after = message.sequence;
-                changes.extend(names.entry(&message).filter(|entry| entry.key.starts_with(prefix)));
+                let text = format!("{}: message {} behind {up_to}", names.stream, message.sequence);
+                return Err(Error::new(Status::Failed, text));
             }
             Ok(None) => break,
-            // What there is by now is good.
-            Err(_) if !changes.is_empty() => break,
+            // What there is by now is good, also if it is only that others have nothing to do with it.
+            Err(_) if up_to > after => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(changes)
+    Ok(Changes { entries, up_to })
 }
 
 // ---- Writing
@@ -342,7 +351,13 @@ async fn publish(
         headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
     }
     let answer = shared.ask_json(subject, Some(headers), value.clone(), Kind::Change, deadline).await?;
-    Ok(answer.map(|answer| answer["seq"].as_u64().unwrap_or(0)))
+    match answer {
+        Ok(answer) => match answer["seq"].as_u64().filter(|revision| *revision > 0) {
+            Some(revision) => Ok(Ok(revision)),
+            None => Err(Error::new(Status::UnknownOutcome, format!("{subject}: this is no acknowledgement: {answer}"))),
+        },
+        Err(refusal) => Ok(Err(refusal)),
+    }
 }
 
 async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Write) -> Result<u64> {
@@ -400,7 +415,7 @@ impl Bucket for NatsBucket {
         self.shared.work(done, async move { list(&shared, &names, &prefix).await })
     }
 
-    fn changes(&self, prefix: &[u8], after: u64, done: Done<Vec<Entry>>) -> Result<()> {
+    fn changes(&self, prefix: &[u8], after: u64, done: Done<Changes>) -> Result<()> {
         let (shared, names, prefix) = (Arc::clone(&self.shared), self.names.clone(), prefix.to_vec());
         self.shared.work(done, async move { changes(&shared, &names, &prefix, after).await })
     }

@@ -21,8 +21,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_nats::Client;
+use futures_util::future::join;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::engine::{Answer, Done, Echo, Engine, EngineCounts, Failure, Hear, Link, ReplyTo, Sink, SubscriptionKey};
 use super::options::ClusterOptions;
@@ -65,7 +66,7 @@ struct Shared {
     bus: bus::Bus,
     queues: queues::State,
     /// Requests under way.
-    requests: tokio::sync::Semaphore,
+    requests: Arc<Semaphore>,
     timeout: Duration,
     slow_consumer_drops: AtomicU64,
 }
@@ -104,7 +105,7 @@ impl Nats {
                 events: Events::default(),
                 bus: bus::Bus::default(),
                 queues: queues::State::default(),
-                requests: tokio::sync::Semaphore::new(REQUESTS_MAX),
+                requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
                 timeout: Duration::from_millis(u64::from(timeout_ms)),
                 slow_consumer_drops: AtomicU64::new(0),
             });
@@ -180,11 +181,14 @@ impl Shared {
 
     /// Hands what waits to be sent to the system.
     async fn flush(&self, timeout: Duration) {
-        for echo in [Echo::No, Echo::Yes] {
-            if let Ok(client) = self.connected(echo) {
-                let _ = tokio::time::timeout(timeout, client.flush()).await;
+        let flush = async |echo| {
+            // The one may be up while the other is down.
+            let client = self.client(echo).as_ref().map(|connected| connected.client.clone());
+            if let Some(client) = client {
+                let _ = client.flush().await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(timeout, join(flush(Echo::No), flush(Echo::Yes))).await;
     }
 }
 

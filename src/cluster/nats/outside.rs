@@ -3,15 +3,19 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Request};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use socket2::SockAddr;
 use tokio::runtime::Builder;
 
+use super::bus::{mark_of, send_within};
 use super::error;
+use crate::cluster::engine::Mark;
 use crate::cluster::find::{find_subject, service_subject};
 use crate::cluster::members::Heartbeat;
+use crate::fault::{self, Call};
+use crate::log::Inside;
 use crate::net::{ClusterTarget, Endpoint, Target};
 use crate::status::{Error, Result, Status};
 use crate::sys;
@@ -20,14 +24,20 @@ use crate::sys;
 const FIRST: Duration = Duration::from_millis(800);
 const NEXT: Duration = Duration::from_millis(60);
 const CONNECT: Duration = Duration::from_secs(1);
+/// So many answers, and addresses in them, are enough to choose from.
+const ANSWERS_MAX: usize = 4_096;
+const ADDRESSES_MAX: usize = 256;
 
 /// The addresses of the nodes that listen under the target's name now, in an order of chance: many clients spread.
 /// `NoService`: none does.
 pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
     let answers = block_on(gather(target))?;
     let mut addresses = Vec::new();
-    for heartbeat in answers.iter().filter_map(|answer| Heartbeat::read(answer)) {
+    for heartbeat in &answers {
         addresses.extend(listening(&heartbeat.addresses, target.name.as_deref()));
+        if addresses.len() >= ADDRESSES_MAX {
+            break;
+        }
     }
     if addresses.is_empty() {
         return Err(Error::new(Status::NoService, format!("{target}: no node listens there")));
@@ -37,24 +47,44 @@ pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
     Ok(addresses)
 }
 
-/// Calls a service of the cluster once. `NoService`: nobody offers it; `UnknownOutcome`: the answer is lost.
+/// Calls a service of the cluster once. `NoService`: nobody offers it; `UnknownOutcome`: the answer is lost. With any other
+/// error it was not called, but for `Failed`, which the service says.
 pub(crate) fn call(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Result<Vec<u8>> {
-    let service = target.name.as_deref().unwrap_or_default();
-    let (subject, payload) = (service_subject(&target.cluster.name, service), Bytes::copy_from_slice(question));
-    let left = Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));
-    block_on(async {
-        let client = connect(target).await?;
-        let request = async_nats::Request::new().payload(payload).timeout(Some(left));
-        let answer = client.send_request(subject, request).await.map_err(|failed| {
-            let error = error::of_request(failed.kind(), &target.to_string());
-            let is_lost = matches!(error.status, Status::Timeout | Status::Disconnected);
-            if is_lost { Error { status: Status::UnknownOutcome, ..error } } else { error }
-        })?;
-        match super::bus::answer_of(answer) {
-            answer if answer.failure.is_some() => Err(Error::new(Status::Failed, answer.failure.unwrap_or_default())),
-            answer => Ok(answer.payload),
-        }
+    // On a thread of its own, with all signals blocked: a broken pipe would end the host otherwise, and what the runtime starts
+    // would get its handlers.
+    std::thread::scope(|scope| {
+        let thread = fault::check(Call::Spawn).and_then(|()| {
+            sys::with_signals_blocked(|| {
+                let builder = std::thread::Builder::new().name("ahoy-ask".to_owned());
+                builder.spawn_scoped(scope, || {
+                    let _inside = Inside::enter();
+                    block_on(ask(target, question, until_ms))
+                })
+            })
+        });
+        let thread =
+            thread.map_err(|error| Error { status: Status::Thread, ..Error::system("start a thread", &error) })?;
+        thread.join().unwrap_or_else(|_| Err(Status::Panic.into()))
     })
+}
+
+async fn ask(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Result<Vec<u8>> {
+    let left = || Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));
+    let late = |_| Error::new(Status::Timeout, format!("{target}: not connected in time"));
+    let client = tokio::time::timeout(left(), connect(target)).await.map_err(late)??;
+    let service = target.name.as_deref().unwrap_or_default();
+    let request = Request::new().payload(Bytes::copy_from_slice(question));
+    let answer = send_within(&client, &service_subject(&target.cluster.name, service), request, left()).await;
+    let answer = answer.map_err(|kind| {
+        let error = error::of_request(kind, &target.to_string());
+        let is_lost = matches!(error.status, Status::Timeout | Status::Disconnected);
+        if is_lost { Error { status: Status::UnknownOutcome, ..error } } else { error }
+    })?;
+    match mark_of(&answer) {
+        Mark::Failure(failure) => Err(failure.error()),
+        Mark::Unheard => Err(Error::new(Status::NoService, format!("{target}: nobody offers it"))),
+        Mark::None => Ok(answer.payload.to_vec()),
+    }
 }
 
 /// Runs it on this thread. What the runtime needs is gone afterwards, the connection included.
@@ -78,7 +108,7 @@ async fn connect(target: &ClusterTarget) -> Result<Client> {
 
 /// What everybody answers who is there. Nobody knows how many that are: those who are slower than the others by far are
 /// left out, and would not be a good choice either.
-async fn gather(target: &ClusterTarget) -> Result<Vec<Vec<u8>>> {
+async fn gather(target: &ClusterTarget) -> Result<Vec<Heartbeat>> {
     let client = connect(target).await?;
     let gone = || Error::new(Status::Disconnected, "the cluster's server is gone");
     let inbox = client.new_inbox();
@@ -88,11 +118,15 @@ async fn gather(target: &ClusterTarget) -> Result<Vec<Vec<u8>>> {
     let mut answers = Vec::new();
     let until = Instant::now() + FIRST;
     loop {
-        let patience = if answers.is_empty() { until.saturating_duration_since(Instant::now()) } else { NEXT };
+        let left = until.saturating_duration_since(Instant::now());
+        let patience = if answers.is_empty() { left } else { left.min(NEXT) };
         match tokio::time::timeout(patience, subscriber.next()).await {
-            Ok(Some(message)) if message.status.is_some() => return Ok(answers),
-            Ok(Some(message)) => answers.push(message.payload.to_vec()),
-            Ok(None) | Err(_) => return Ok(answers),
+            Ok(Some(message)) if message.status.is_none() => answers.extend(Heartbeat::read(&message.payload)),
+            Ok(_) | Err(_) => return Ok(answers),
+        }
+        // Whoever answers again and again is not heard for ever.
+        if left.is_zero() || answers.len() >= ANSWERS_MAX {
+            return Ok(answers);
         }
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::bus::Owed;
 use super::{Echo, Nats, Shared, disconnected};
 use crate::cluster::engine::Done;
-use crate::cluster::queues::{Depth, JobSink, Push, QueueName, Queues, Source, Terms};
+use crate::cluster::queues::{DUPLICATES_MS, Depth, JobSink, Push, QueueName, Queues, Source, Terms};
 use crate::status::{Error, Result, Status};
 
 /// How long one answer of JetStream's is waited for; then it is asked again.
@@ -28,6 +28,8 @@ const REST: Duration = Duration::from_millis(50);
 const REST_MAX: Duration = Duration::from_millis(500);
 /// JetStream answers nobody for so long: there is none.
 const STORE_MISSED: Duration = Duration::from_secs(1);
+/// For how long a job may be pushed again of which it is not known whether it is kept.
+const REMEMBERED: Duration = Duration::from_millis(DUPLICATES_MS).saturating_sub(ANSWER);
 /// Pushes under way at once.
 const PUSHES_MAX: usize = 65_536;
 
@@ -125,6 +127,8 @@ impl Shared {
             if error.status == Status::NoStore && !is_unknown && began.elapsed() >= STORE_MISSED {
                 return Err(error);
             }
+            // A second try is the same job only as long as its id is remembered.
+            let until = if is_unknown { until.min(began + REMEMBERED) } else { until };
             if Instant::now() + rest >= until {
                 let text = format!("{}: {error}", push.queue.subject);
                 let status = match error.status {
@@ -162,10 +166,16 @@ impl Shared {
             }
             PublishErrorKind::MaxAckPending => Trouble::NotYet(Error::new(Status::Again, text)),
             // The stream refuses it; in an election, only for now.
+            PublishErrorKind::Other if is_unreadable(error) => Trouble::Unknown(Error::new(Status::Timeout, text)),
             PublishErrorKind::Other => Trouble::NotYet(Error::new(Status::Failed, text)),
             _ => Trouble::Unknown(Error::new(Status::Timeout, text)),
         }
     }
+}
+
+/// Whether there was an answer, but none that says anything.
+fn is_unreadable(error: &PublishError) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<serde_json::Error>())
 }
 
 impl Queues for Nats {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::work::Work;
 use super::{Cluster, End, Push, Taken, Ticket, count};
-use crate::cluster::handles::Handles;
 use crate::cluster::Hold;
+use crate::cluster::handles::Handles;
 use crate::status::{Error, Result, Status};
 
 /// One job.

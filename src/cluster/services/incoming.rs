@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CODE_FAILED, Offer};
+use super::{CODE_FAILED, DEADLINES_MIN, HELD_BYTES_MAX, Offer};
 use crate::cluster::calls::{self, TICK_MS};
 use crate::cluster::engine::{Echo, Failure, Link, ReplyTo};
 use crate::cluster::handles::Handles;
@@ -53,7 +53,7 @@ impl Drop for Incoming {
 
 /// Whether a call is still to be answered.
 pub(super) fn is_open(number: u64) -> bool {
-    INCOMING.find(number).is_ok()
+    INCOMING.has(number)
 }
 
 /// Answers a call, or says how it failed. `Stale`: it is answered already.
@@ -137,6 +137,10 @@ impl Cluster {
             if state.is_closed {
                 return Err(Error::new(Status::Stopped, "the server stops"));
             }
+            if state.deadlines.len() >= state.deadlines_max.max(DEADLINES_MIN) {
+                state.deadlines.retain(|Reverse((_, number, _))| INCOMING.has(*number));
+                state.deadlines_max = 2 * state.deadlines.len();
+            }
             state.deadlines.try_reserve(1).map_err(|_| super::no_room("a call"))?;
             state.deadlines.push(Reverse((at_ms, number, step)));
             std::mem::replace(&mut state.is_ticking, true)
@@ -157,8 +161,13 @@ impl Cluster {
             if state.is_closed {
                 return Err(Status::Stopped.into());
             }
+            let bytes = state.held_bytes + held.as_ref().map_or(0, |held| held.payload.len());
+            if bytes > HELD_BYTES_MAX {
+                return Err(Error::new(Status::Again, "too many answers wait for the cluster"));
+            }
             state.held.try_reserve(1)?;
             state.held.extend(held.take());
+            state.held_bytes = bytes;
             std::mem::replace(&mut state.is_ticking, true)
         };
         if is_ticking { Ok(()) } else { self.look_at_services() }
@@ -178,7 +187,12 @@ impl Cluster {
             }
             if self.engine.link() == Link::Up {
                 held = std::mem::take(&mut state.held);
+            } else {
+                // Their callers have given up. Dropped with nothing locked.
+                held.extend(state.held.extract_if(.., |held| held.until_ms <= now_ms));
             }
+            let bytes: usize = held.iter().map(|held: &Held| held.payload.len()).sum();
+            state.held_bytes -= bytes;
             if due.is_empty() && held.is_empty() && state.deadlines.is_empty() && state.held.is_empty() {
                 state.is_ticking = false;
                 return false;

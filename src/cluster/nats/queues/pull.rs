@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, Message, StatusCode, Subscriber};
+use async_nats::{Client, Message, Request, StatusCode, Subscriber};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 
 use super::stream::CONSUMER;
 use super::{Echo, Shared, Trouble};
+use crate::cluster::nats::bus::{at_once, send_within};
 use crate::cluster::queues::{End, JobSink, QueueName, Source, Taken, Terms, Ticket};
 
 /// How long the server keeps a request open.
@@ -144,13 +145,7 @@ impl Puller {
     }
 
     /// Requests jobs, again and again.
-    async fn pull(
-        &self,
-        client: &Client,
-        context: &Context,
-        inbox: &str,
-        subscriber: &mut Subscriber,
-    ) -> Ended {
+    async fn pull(&self, client: &Client, context: &Context, inbox: &str, subscriber: &mut Subscriber) -> Ended {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.queue.stream);
         let (mut number, mut refusals) = (0u64, 0);
         while let Some(wanted) = self.source.wanted().await {
@@ -243,7 +238,7 @@ enum Received {
 
 fn give_back(client: &Client, message: &Message) {
     if let Some(reply) = &message.reply {
-        let _ = client.publish(reply.clone(), Bytes::from_static(b"-NAK")).now_or_never();
+        let _ = at_once(client.publish(reply.clone(), Bytes::from_static(b"-NAK")));
     }
 }
 
@@ -256,7 +251,7 @@ struct NatsTicket {
 impl NatsTicket {
     fn say(&self, what: &'static [u8]) {
         if let Ok(client) = self.shared.connected(Echo::Yes) {
-            let _ = client.publish(self.reply.clone(), Bytes::from_static(what)).now_or_never();
+            let _ = at_once(client.publish(self.reply.clone(), Bytes::from_static(what)));
         }
     }
 }
@@ -293,6 +288,6 @@ impl Ticket for NatsTicket {
 
 async fn confirmed(shared: &Shared, reply: &str, what: Bytes) -> bool {
     let Ok(client) = shared.connected(Echo::Yes) else { return false };
-    let request = async_nats::Request::new().payload(what).timeout(Some(CONFIRM));
-    client.send_request(reply.to_owned(), request).await.is_ok()
+    let request = Request::new().payload(what).inbox(client.new_inbox());
+    send_within(&client, reply, request, CONFIRM).await.is_ok()
 }
