@@ -5,6 +5,8 @@
  *     open NAME REPLICAS HISTORY TTL READS     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION
  *     delete KEY REVISION     get KEY     keys PREFIX     watch PREFIX     own COUNT     load PREFIX COUNT     verify
  *     random SEED KEYS MILLISECONDS     metric NAME     state
+ *
+ * In keys and prefixes "%" and two hexadecimal digits are a byte, and any byte but a visible one is written so.
  */
 #include <ahoy.h>
 
@@ -16,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LOAD_MAX = 100000, WINDOW = 64 };
+enum { LOAD_MAX = 100000, WINDOW = 64, KEY_MAX = 512, VALUE_MAX = 8192 };
 
 static ahoy_server server;
 static ahoy_kv kv;
@@ -37,19 +39,43 @@ static long long now_ns(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* A key as it stands in a line. */
+static char *written(const ahoy_kv_entry *entry, char text[3 * KEY_MAX + 1]) {
+    char *to = text;
+    for (size_t i = 0; i < entry->key_bytes && i < KEY_MAX; i++) {
+        unsigned char byte = ((const unsigned char *)entry->key)[i];
+        to += sprintf(to, byte > ' ' && byte < 127 && byte != '%' ? "%c" : "%%%02X", byte);
+    }
+    *to = 0;
+    return text;
+}
+
+/* Makes it what it stands for; its length. */
+static size_t read_key(char *text) {
+    char *to = text;
+    unsigned byte;
+    for (const char *from = text; *from; to++) {
+        if (*from == '%' && sscanf(from, "%%%2x", &byte) == 1) *to = (char)byte, from += 3;
+        else *to = *from++;
+    }
+    return (size_t)(to - text);
+}
+
 static void on_change(ahoy_kv of, ahoy_status status, const ahoy_kv_entry *entry, void *user) {
+    char key[3 * KEY_MAX + 1];
     (void)of, (void)status, (void)user;
     if (!entry)
         SAY("watch caught-up");
     else
-        SAY("watch %s %s %llu %s", (const char *)entry->key, entry->value_bytes ? (const char *)entry->value : "-",
+        SAY("watch %s %s %llu %s", written(entry, key), entry->value_bytes ? (const char *)entry->value : "-",
             (unsigned long long)entry->revision, entry->operation == AHOY_KV_PUT ? "put" : "delete");
 }
 
 static void on_key(ahoy_kv of, ahoy_status status, const ahoy_kv_entry *entry, void *user) {
+    char key[3 * KEY_MAX + 1];
     (void)of, (void)status;
     ++*(long *)user;
-    SAY("key %s %s %llu", (const char *)entry->key, (const char *)entry->value, (unsigned long long)entry->revision);
+    SAY("key %s %s %llu", written(entry, key), (const char *)entry->value, (unsigned long long)entry->revision);
 }
 
 static void on_loaded(ahoy_kv of, ahoy_status status, const ahoy_kv_entry *entry, void *user) {
@@ -160,13 +186,14 @@ static void metric(const char *wanted) {
     static char text[1 << 16];
     ahoy_metrics_text(server, text, sizeof text, NULL);
     char line[160];
-    snprintf(line, sizeof line, "\n%s ", wanted);
+    snprintf(line, sizeof line, "\n%.127s ", wanted);
     const char *found = strstr(text, line);
     SAY("metric %.*s", found ? (int)strcspn(found + strlen(line), "\n") : 4, found ? found + strlen(line) : "none");
 }
 
 int main(int argc, char **argv) {
-    char line[512], a[128], b[128];
+    static char line[16 * 1024], b[VALUE_MAX];
+    char a[3 * KEY_MAX];
     ahoy_cluster_options cluster = { .size = sizeof cluster, .join_ms = 20000 };
     if (argc > 2) cluster.timeout_ms = (uint32_t)atoi(argv[2]);
     ahoy_server_options options = { .size = sizeof options, .cluster_options = &cluster };
@@ -179,33 +206,36 @@ int main(int argc, char **argv) {
         uint64_t revision = 0;
         unsigned n[4] = { 0 };
         long count = 0;
+        size_t length;
         if (sscanf(line, "open %127s %u %u %u %u", a, &n[0], &n[1], &n[2], &n[3]) == 5) {
             ahoy_kv_options wanted = { .size = sizeof wanted, .replicas = n[0], .history = n[1], .ttl_ms = n[2],
                                        .reads = (int)n[3] };
             status = ahoy_kv_open(server, a, &wanted, &kv);
             SAY("open %s %s", name(status), status ? ahoy_last_error() : "");
-        } else if (sscanf(line, "put %127s %127s %u", a, b, &n[0]) == 3) {
+        } else if (sscanf(line, "put %1535s %8191s %u", a, b, &n[0]) == 3) {
             ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[0] };
-            status = ahoy_kv_put_wait(kv, a, 0, b, strlen(b), &wanted, &revision);
+            status = ahoy_kv_put_wait(kv, a, read_key(a), b, strlen(b), &wanted, &revision);
             SAY("put %s %llu", name(status), (unsigned long long)revision);
-        } else if (sscanf(line, "create %127s %127s %u", a, b, &n[0]) == 3) {
+        } else if (sscanf(line, "create %1535s %8191s %u", a, b, &n[0]) == 3) {
             ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[0] };
-            status = ahoy_kv_create_wait(kv, a, 0, b, strlen(b), &wanted, &revision);
+            status = ahoy_kv_create_wait(kv, a, read_key(a), b, strlen(b), &wanted, &revision);
             SAY("create %s %llu", name(status), (unsigned long long)revision);
-        } else if (sscanf(line, "update %127s %127s %u", a, b, &n[0]) == 3) {
-            status = ahoy_kv_update_wait(kv, a, 0, b, strlen(b), n[0], NULL, &revision);
+        } else if (sscanf(line, "update %1535s %8191s %u", a, b, &n[0]) == 3) {
+            status = ahoy_kv_update_wait(kv, a, read_key(a), b, strlen(b), n[0], NULL, &revision);
             SAY("update %s %llu", name(status), (unsigned long long)revision);
-        } else if (sscanf(line, "delete %127s %u", a, &n[0]) == 2) {
-            SAY("delete %s", name(ahoy_kv_delete_wait(kv, a, 0, n[0])));
-        } else if (sscanf(line, "get %127s", a) == 1) {
-            char value[128] = "-";
-            status = ahoy_kv_get_wait(kv, a, 0, value, sizeof value, NULL, &revision);
+        } else if (sscanf(line, "delete %1535s %u", a, &n[0]) == 2) {
+            SAY("delete %s", name(ahoy_kv_delete_wait(kv, a, read_key(a), n[0])));
+        } else if (sscanf(line, "get %1535s", a) == 1) {
+            static char value[VALUE_MAX];
+            status = ahoy_kv_get_wait(kv, a, read_key(a), value, sizeof value, NULL, &revision);
             SAY("get %s %s %llu", name(status), status ? "-" : value, (unsigned long long)revision);
-        } else if (sscanf(line, "keys %127s", a) == 1) {
-            status = ahoy_kv_keys_wait(kv, strcmp(a, "*") ? a : NULL, 0, on_key, &count);
+        } else if (sscanf(line, "keys %1535s", a) == 1) {
+            length = strcmp(a, "*") ? read_key(a) : 0;
+            status = ahoy_kv_keys_wait(kv, length ? a : NULL, length, on_key, &count);
             SAY("keys %s %ld", name(status), count);
-        } else if (sscanf(line, "watch %127s", a) == 1) {
-            status = ahoy_kv_watch(kv, strcmp(a, "*") ? a : NULL, 0, on_change, NULL, NULL, NULL);
+        } else if (sscanf(line, "watch %1535s", a) == 1) {
+            length = strcmp(a, "*") ? read_key(a) : 0;
+            status = ahoy_kv_watch(kv, length ? a : NULL, length, on_change, NULL, NULL, NULL);
             SAY("watching %s", name(status));
         } else if (sscanf(line, "own %ld", &count) == 1) {
             own(count);

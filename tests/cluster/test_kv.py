@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 
 import nats
 from brokers import ROOT, Brokers, VERSION, version_of
 from nodes import Node
-from waiting import LONG, wait_until
+from waiting import LONG, Skip, wait_until
 
 DEADLINE_S = 180
 # Of a call, also while there is no leader.
@@ -47,8 +48,10 @@ def opened(node, *, replicas=0, history=0, ttl=0, reads=0, name="b"):
     return node
 
 
-def has_ttl():
-    return version_of(VERSION) >= (2, 11)
+def need_ttl():
+    """Skips the test where keys have no time of their own."""
+    if version_of(VERSION) < (2, 11):
+        raise Skip("this server is too old for keys with a time to live")
 
 
 def calls(brokers, reads):
@@ -101,12 +104,9 @@ def test_refused():
 
 
 def test_key_ttl():
+    need_ttl()
     with Brokers(1) as brokers, node(brokers) as one:
         opened(one)
-        if not has_ttl():
-            assert ask(one, "put a 1 1000") == "AHOY_ERR_UNSUPPORTED 0"
-            assert ask(one, "get a") == "AHOY_ERR_NO_KEY - 0"
-            return
         one.send("watch *")
         one.expect("^watch caught-up$")
         assert ask(one, "create a 1 900") == "AHOY_OK 1"
@@ -115,6 +115,65 @@ def test_key_ttl():
         # What the server leaves in its place is no key; and the new one has a time as well.
         assert ask(one, "create a 2 900") == "AHOY_OK 3"
         one.expect("^watch a - 4 delete$")
+
+
+def test_key_ttl_on_an_old_server():
+    assert version_of("debian") < (2, 11), "Debian's server is no old one any more"
+    with Brokers(1, version="debian") as brokers, node(brokers) as one:
+        opened(one)
+        for change in ("put", "create"):
+            assert ask(one, f"{change} a 1 1000") == "AHOY_ERR_UNSUPPORTED 0"
+            assert ask(one, "get a") == "AHOY_ERR_NO_KEY - 0"
+        # Nothing was written: this is the first revision.
+        assert ask(one, "put a 2 0") == "AHOY_OK 1"
+        assert ask(one, "put a 3 1000") == "AHOY_ERR_UNSUPPORTED 0"
+        assert ask(one, "get a") == "AHOY_OK 2 1"
+
+
+def test_value_too_long():
+    with Brokers(1, max_payload=2000) as brokers, node(brokers) as one:
+        opened(one)
+        long, short = "x" * 2001, "y" * 1500
+        for change in ("put a {} 0", "create a {} 0", "update a {} 1"):
+            assert ask(one, change.format(long)) == "AHOY_ERR_TOO_LONG 0"
+            assert ask(one, "get a") == "AHOY_ERR_NO_KEY - 0"
+        assert ask(one, f"put a {short} 0") == "AHOY_OK 1"
+        assert ask(one, f"update a {long} 1") == "AHOY_ERR_TOO_LONG 0"
+        assert ask(one, "get a") == f"AHOY_OK {short} 1"
+        # What goes along with an update counts, too: it is refused, and the connection lives.
+        assert ask(one, f"update a {long[:2000]} 1") == "AHOY_ERR_TOO_LONG 0"
+        assert ask(one, f"update a {short} 1") == "AHOY_OK 2"
+
+
+def in_line(key):
+    """A key as kv.c writes it."""
+    return "".join(chr(byte) if 32 < byte < 127 and byte != ord("%") else f"%{byte:02X}" for byte in key)
+
+
+def test_any_key():
+    """What NATS does not take in a subject is a key all the same."""
+    keys = [b"=", b"=41", b"A", b"a b", b">", b"*", b"*.>", b".", b"..", ".ä.".encode(), b"a.", b".a", b"a..b", b"%", b"\0",
+            b"a\0", b"a\0b", b"\r\n", b"\x7f\xff", bytes(range(1, 256)), b">" * 255, b"." * 255, b"a.b" * 85]
+    with Brokers(1) as brokers, node(brokers) as one, node(brokers) as two:
+        opened(one), opened(two)
+        two.send("watch *")
+        two.expect("^watch caught-up$")
+        for number, key in enumerate(keys):
+            assert ask(one, f"create {in_line(key)} v{number} 0") == f"AHOY_OK {number + 1}", key
+        for number, key in enumerate(keys):
+            # Each is a key of its own.
+            assert ask(two, f"get {in_line(key)}") == f"AHOY_OK v{number} {number + 1}", key
+            two.send(f"keys {in_line(key) if key != b'*' else '%2A'}")
+            count = sum(other.startswith(key) for other in keys)
+            assert two.expect("^keys (.*)$")[1] == f"AHOY_OK {count}", key
+        told = [found.string for found in two.said("^watch .* put$")]
+        assert told == [f"watch {in_line(key)} v{number} {number + 1} put" for number, key in enumerate(keys)], told
+        for number, key in enumerate(keys):
+            assert ask(one, f"delete {in_line(key)} {number + 1}") == "AHOY_OK", key
+            two.expect(f"^watch {re.escape(in_line(key))} - {len(keys) + number + 1} delete$")
+        assert ask(two, "keys *") == "AHOY_OK 0"
+        for change in (f"put {'k' * 256} 1 0", f"get {'k' * 256}"):
+            assert ask(one, change).startswith("AHOY_ERR_TOO_LONG"), change
 
 
 def test_bucket_ttl():
@@ -232,7 +291,8 @@ def test_watchers_server_killed():
                     brokers.kill(i)
                     brokers.restart(i)
                     brokers.wait_ready()
-                one.expect("^load ", 90)
+                acknowledged = int(one.expect(r"^load acknowledged=(\d+) ", 90)[1])
+                assert acknowledged > 1000, f"only {acknowledged} were acknowledged: this shows little"
                 two.send("keys l-")
                 there = int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
                 wait_until(lambda: len(two.said("^watch l-")) >= there,
@@ -284,6 +344,7 @@ def test_linearizable():
             kills += 1
             brokers.restart(leader)
             brokers.wait_ready(deadline_s=60)
+        assert kills > 0, "no leader was killed: this shows nothing"
         for each in nodes:
             each.expect("^random ", 60)
         with tempfile.TemporaryFile("w+") as history:
