@@ -4,8 +4,9 @@
  *
  *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
  *
- * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT", "state", "stop". Out: "ready ADDRESS",
- * "state NUMBER REASON", "heard TOPIC TEXT", "published STATUS", "failed STATUS: DETAIL", "stopped".
+ * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT" (up to the first that fails), "state", "metric NAME",
+ * "stop". Out: "ready ADDRESS", "state NUMBER REASON", "heard TOPIC TEXT", "published STATUS", "flooded COUNT",
+ * "metric VALUE", "failed STATUS: DETAIL", "stopped".
  */
 #include <ahoy.h>
 #include <stdio.h>
@@ -44,13 +45,28 @@ static const char *option(int argc, char **argv, const char *name)
 static void flood(ahoy_server server, const char *topic, long count)
 {
     char text[32];
-    for (long i = 0; i < count; i++) {
+    long i = 0;
+    for (; i < count; i++) {
         int len = snprintf(text, sizeof text, "%ld", i);
         ahoy_status status;
         while ((status = ahoy_publish(server, topic, text, (size_t)len)) == AHOY_ERR_AGAIN) {}
-        if (status) printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error());
+        if (status) {
+            printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error());
+            break;
+        }
     }
-    say("flooded");
+    printf("flooded %ld\n", i), fflush(stdout);
+}
+
+static void metric(ahoy_server server, const char *wanted)
+{
+    static char text[1 << 16];
+    char line[160];
+    ahoy_metrics_text(server, text, sizeof text, NULL);
+    snprintf(line, sizeof line, "\n%.127s ", wanted);
+    const char *found = strstr(text, line);
+    if (found) found += strlen(line);
+    printf("metric %.*s\n", found ? (int)strcspn(found, "\n") : 4, found ? found : "none"), fflush(stdout);
 }
 
 int main(int argc, char **argv)
@@ -85,6 +101,8 @@ int main(int argc, char **argv)
             printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
         } else if (sscanf(line, "flood %255s %ld", topic, &count) == 2) {
             flood(server, topic, count);
+        } else if (sscanf(line, "metric %255s", topic) == 1) {
+            metric(server, topic);
         } else if (!strcmp(line, "state") && !ahoy_cluster_state(server, &state)) {
             printf("state is %d\n", state), fflush(stdout);
         } else if (!strcmp(line, "stop")) {

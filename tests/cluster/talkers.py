@@ -41,6 +41,11 @@ class Talker(Node):
         self.send(f"publish {topic} {text}")
         return self.expect(r"^published (\w+)$")[1]
 
+    def metric(self, name):
+        """A number of its metrics."""
+        self.send(f"metric {name}")
+        return int(self.expect("^metric (.*)$")[1])
+
     def has_heard(self, topic, text):
         """Whether it has, so far; the text is a pattern."""
         return bool(self.said(f"^heard {re.escape(topic)} {text}$"))

@@ -1,6 +1,7 @@
 """Topics across nodes: everybody hears, once, in order; clients of any node, and clients of NATS that know nothing of us."""
 
 import asyncio
+import contextlib
 
 import nats
 
@@ -66,6 +67,49 @@ def test_order_of_each_publisher():
         finally:
             for node in nodes:
                 node.close()
+
+
+def test_too_long():
+    """What the cluster's servers do not carry nobody hears, here or elsewhere."""
+    with Brokers(max_payload=1000) as brokers:
+        nodes = nodes_of(brokers, 2, "news")
+        try:
+            assert nodes[0].publish("news", "x" * 1001) == "AHOY_ERR_TOO_LONG"
+            assert nodes[0].publish("news", "y" * 1000) == "AHOY_OK"
+            for node in nodes:
+                # What was sent before it would have come before it.
+                wait_until(lambda: node.has_heard("news", "y" * 1000))
+                assert not node.said("^heard news x")
+                # And the links are what they were.
+                assert node.metric("ahoy_cluster_reconnects_total") == 0
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def subscriptions(brokers, subject):
+    """How often clients of the first broker are subscribed to it, all in all."""
+    connections = brokers.ask(0, "/connz?subs=1")["connections"]
+    return sum(connection.get("subscriptions_list", []).count(subject) for connection in connections)
+
+
+def test_one_subscription_for_a_topic():
+    """However many connections of a node are in a topic: the cluster knows of one."""
+    with Brokers() as brokers, Talker(brokers.url("chat")) as node, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(node.client()) for _ in range(20)]
+        for client in clients:
+            client.settimeout(scaled(10))
+            client.sendall(b"here\n")
+            # It hears itself: it is in the topic.
+            assert client.makefile("rb").readline() == b"here\n"
+        wait_until(lambda: subscriptions(brokers, "chat.topic.lobby") == 1,
+                   lambda: f"there are {subscriptions(brokers, 'chat.topic.lobby')}")
+        for number, client in enumerate(clients):
+            assert subscriptions(brokers, "chat.topic.lobby") == 1
+            client.close()
+            wait_until(lambda: node.metric('ahoy_connections{state="open"}') == 19 - number)
+        wait_until(lambda: subscriptions(brokers, "chat.topic.lobby") == 0,
+                   lambda: f"there are {subscriptions(brokers, 'chat.topic.lobby')}")
 
 
 def test_clients_of_different_nodes():
