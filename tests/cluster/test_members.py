@@ -104,7 +104,8 @@ def test_all_see_each_other():
                 wait_until(lambda member=member: set(member.members()) == {"a", "b", "c"})
                 assert [name for name, its in member.members().items() if its[1]] == [member.name]
             assert b.members()["a"][3:] == (f"tcp://127.0.0.1:{port}", "red apples")
-            assert c.news() == sorted(c.news(), key=c.news().index) and set(c.news("joined")) == {"a", "b"}
+            # Of each once, and nothing else.
+            assert sorted(c.news()) == sorted(c.news("joined")) == ["a", "b"], c.news()
 
 
 def test_killed():
@@ -173,6 +174,29 @@ def test_broker_killed():
             brokers.restart(run % 3)
             brokers.wait_ready()
         print(f"note: {runs} servers killed")
+
+
+def test_one_broker_frozen():
+    """The link of one node stands still: it looks dead until it has noticed and has gone to another server."""
+    with Brokers(3) as brokers, Member(brokers, "a", url=f"{brokers.urls()[0]}/chat") as a, \
+            Member(brokers, "b", url=f"{brokers.urls()[1]}/chat") as b:
+        for member in (a, b):
+            member.started()
+        for member in (a, b):
+            wait_until(lambda member=member: sees_all(member, "ab"), f"{member.name} knows all")
+        brokers.freeze(0)
+        begin = time.monotonic()
+        b.sees("a", "left")
+        left = time.monotonic() - begin
+        a.expect("^state disconnected ")
+        a.expect("^state rejoined ")
+        b.sees("a", "joined")
+        print(f"note: left after {left:.2f} s, back after {time.monotonic() - begin:.2f} s")
+        for member in (a, b):
+            wait_until(lambda member=member: sees_all(member, "ab"), lambda member=member: str(member.members()))
+        assert a.news("left") == [] and b.news("left") == ["a"], (a.lines, b.lines)
+        brokers.thaw(0)
+        brokers.wait_ready()
 
 
 def test_all_brokers_gone():
@@ -328,6 +352,18 @@ def test_answers_that_are_lost():
         a.expect("^confirmed AHOY_ERR_UNKNOWN_OUTCOME$", 8)
         b.thaw()
         assert client.line() == "hello"
+
+
+def test_address_too_long():
+    with cluster(1, "ab", max_payload=4000) as (_, a, b), Client(b.port) as client:
+        address = client.ask("address")
+        for way, said in (("send", "sent"), ("confirm", "confirmed"), ("confirm_wait", "confirmed")):
+            for text, status in (("x" * 4001, "AHOY_ERR_TOO_LONG"), (way, "AHOY_OK"), ("y" * 4000, "AHOY_OK")):
+                a.send(f"{way} {address} {text}")
+                assert a.expect(rf"^{said} (\w+)$")[1] == status, (way, len(text))
+            # The long one has not come, and the link has not suffered.
+            assert [client.line(), client.line()] == [way, "y" * 4000]
+        assert a.news("left") == [] and not a.said("^state disconnected")
 
 
 def test_address_full():
