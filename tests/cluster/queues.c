@@ -6,7 +6,9 @@
  *     once QUEUE TEXT ID            pushes one and waits; says "once STATUS"
  *     long QUEUE BYTES              pushes one of that length and waits; says "long STATUS"
  *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS      says "working STATUS", and "job TEXT TRIES" for each job
- *                                   MODE: done, keep (until "finish"), retry, drop
+ *                                   MODE: done, keep (until "finish"), retry, drop, later (the first try of a number is
+ *                                   put off for LATER_MS, and the second is done and says "later TEXT MICROSECONDS since")
+ *     progress                      says of all that are kept that they take longer; says "progressed COUNT STALE"
  *     finish                        ends all that are kept; says "finished COUNT STALE"
  *     counts QUEUE                  says "counts STATUS WAITING IN_HAND DEAD"
  *     metrics                       says "jobs EVENT COUNT" for each
@@ -18,13 +20,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { KEPT_MAX = 4096 };
+enum { KEPT_MAX = 4096, LATER_MS = 1000 };
 
 static ahoy_server server;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ahoy_job kept[KEPT_MAX];
 static int kept_count;
+static _Atomic long long put_off_us[KEPT_MAX]; /* when that number was put off */
 
 static void on_state(ahoy_server of, int32_t state, ahoy_status reason, void *user)
 {
@@ -40,12 +44,35 @@ static void on_pushed(ahoy_server of, ahoy_status status, void *user)
     else printf("pushed %ld\n", (long)(size_t)user);
 }
 
+static long long now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static void later(ahoy_job job, const char *data, size_t len, uint32_t tries)
+{
+    char text[24];
+    long long now = now_us();
+    snprintf(text, sizeof text, "%.*s", (int)len, data);
+    long number = atol(text) % KEPT_MAX;
+    if (tries == 1) {
+        put_off_us[number] = now;
+        ahoy_job_retry(job, LATER_MS);
+    } else {
+        printf("later %s %lld\n", text, now - put_off_us[number]);
+        ahoy_job_done(job);
+    }
+}
+
 static void take(ahoy_job job, const void *data, size_t len, uint32_t tries, void *user)
 {
     const char *mode = user;
     printf("job %.*s %u\n", (int)len, (const char *)data, tries);
     if (!strcmp(mode, "done")) ahoy_job_done(job);
     else if (!strcmp(mode, "retry")) ahoy_job_retry(job, 0);
+    else if (!strcmp(mode, "later")) later(job, data, len, tries);
     else if (!strcmp(mode, "drop")) ahoy_job_drop(job, "not\nwanted");
     else {
         pthread_mutex_lock(&lock);
@@ -71,6 +98,15 @@ static void finish(void)
     for (int i = 0; i < kept_count; i++) stale += ahoy_job_done(kept[i]) == AHOY_ERR_STALE;
     printf("finished %d %d\n", kept_count, stale);
     kept_count = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+static void progress(void)
+{
+    int stale = 0;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < kept_count; i++) stale += ahoy_job_progress(kept[i]) == AHOY_ERR_STALE;
+    printf("progressed %d %d\n", kept_count, stale);
     pthread_mutex_unlock(&lock);
 }
 
@@ -105,6 +141,7 @@ static int told(char *line)
         ahoy_status status = ahoy_queue_work(server, queue, &options, take, strdup(text), free, NULL);
         printf("working %s\n", ahoy_status_name(status));
     } else if (!strcmp(line, "finish\n")) finish();
+    else if (!strcmp(line, "progress\n")) progress();
     else if (!strcmp(line, "metrics\n")) metrics();
     else if (sscanf(line, "counts %79s", queue) == 1) {
         uint64_t counts[3] = { 0, 0, 0 };

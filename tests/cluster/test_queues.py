@@ -6,12 +6,13 @@ import os
 import random
 import re
 import tempfile
+import time
 
 import nats
 from brokers import ROOT, Brokers
 from nats.js.api import ConsumerConfig
 from nodes import Node
-from waiting import LONG, wait_until
+from waiting import LONG, for_a_while, scaled, wait_until
 
 PROGRAM = os.path.join(ROOT, "target/cluster/queues")
 DEADLINE_S, DEADLINE_LONG_S = 240, 7200
@@ -213,6 +214,42 @@ def test_node_frozen():
         wait_empty(a)
 
 
+def test_progress():
+    """A job stays with whoever says that it takes longer, and goes to somebody else without a word."""
+    ack_ms = int(scaled(1500))
+    with Brokers(3) as brokers, node(brokers, "slow") as slow, node(brokers, "a") as a:
+        work(slow, "keep", in_hand=3, ack_ms=ack_ms)
+        slow.send("push q 0 3")
+        wait_until(lambda: jobs(slow) == {0, 1, 2} or None, "it has its hands full")
+        work(a, ack_ms=ack_ms)
+        begin, words = time.monotonic(), 0
+        while time.monotonic() - begin < 4 * ack_ms / 1000:
+            slow.send("progress")
+            slow.expect("^progressed 3 0$")
+            words += 1
+            for_a_while(ack_ms / 1000 / 5)
+        assert not jobs(a) and len(slow.said("^job ")) == 3, (a.lines, slow.lines)
+        assert counts(a) == (0, 3, 0)
+        silent = time.monotonic()
+        wait_all_done({0, 1, 2}, a)
+        print(f"note: {words} words kept them, and they went {time.monotonic() - silent:.2f} s after the last pause")
+        assert {found[1] for found in a.said(r"^job \d+ (\d+)$")} == {"2"}
+        wait_empty(a)
+
+
+def test_later():
+    """A job that is put off comes again when its time has come, and not before."""
+    with Brokers(3) as brokers, node(brokers, "a") as a:
+        work(a, "later", in_hand=50, ack_ms=60000)
+        a.send("push q 0 40")
+        wait_until(lambda: len(a.said("^later ")) == 40 or None, "all came again")
+        waits = sorted(int(found[1]) / 1000 for found in a.said(r"^later \d+ (\d+)$"))
+        print(f"note: they came again after {waits[0]:.1f} to {waits[-1]:.1f} ms")
+        assert waits[0] >= 1000 and waits[-1] < scaled(5000), waits
+        wait_empty(a)
+        assert len(a.said("^job ")) == 80
+
+
 def test_drain():
     """A node that leaves takes nothing new, and what it cannot finish goes to others at once."""
     with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "leaver") as leaver:
@@ -262,18 +299,21 @@ def test_leader_killed():
 
 def test_pushes_outlast_a_leader():
     """Pushes that may take their time are tried again inside until they are kept, and none is kept twice."""
-    with Brokers(3) as brokers, node(brokers, "a", 60000) as a, node(brokers, "b") as b:
-        a.send("push q 0 2000")
-        wait_until(lambda: len(pushed(a)) > 100 or None, "it has begun")
+    with Brokers(3) as brokers, node(brokers, "b") as b:
+        b.send("once q 4000 -")
+        b.expect("^once AHOY_OK")
         victim = brokers.wait_leader(STREAM)
-        brokers.kill(victim)
-        a.send("push q 2000 2000")
-        wait_until(lambda: done_with(a)(4000) or None, "all pushes have an end", 90)
-        # If it was the pusher's own server, its link was down for a moment: those are certainly not kept.
-        refused = pushed(a, "unpushed")
-        assert set(refused.values()) <= {"AHOY_ERR_DISCONNECTED"}, refused
-        kept = 4000 - len(refused)
-        wait_until(lambda: counts(b) == (kept, 0, 0) or None, lambda: f"there are {kept}: {counts(b)}")
+        # The pusher's own server stays: while a link is down its pushes are refused.
+        with Node(PROGRAM, f"{brokers.urls()[(victim + 1) % 3]}/farm", "a", 60000, name="a") as a:
+            a.expect("^ready")
+            a.send("push q 0 2000")
+            wait_until(lambda: len(pushed(a)) > 100 or None, "it has begun")
+            assert brokers.wait_leader(STREAM) == victim
+            brokers.kill(victim)
+            a.send("push q 2000 2000")
+            wait_until(lambda: done_with(a)(4000) or None, "all pushes have an end", 90)
+            assert pushed(a) == set(range(4000)), pushed(a, "unpushed")
+            wait_until(lambda: counts(b) == (4001, 0, 0) or None, lambda: f"there are 4001: {counts(b)}")
 
 
 def test_broker_frozen():
