@@ -10,6 +10,7 @@ and their folder are gone; when it ends with an error, the ends of their logs ar
 
 import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -49,17 +50,19 @@ def version_of(version):
 class Brokers:
     """One server (without a cluster) or several. `start`, and with it the `with` block, waits until they are ready.
 
-    user and password, or token: what clients have to say. tls: an Authority that issues the servers' certificates.
-    system_account: True, to have a user "sys" with the password "sys" who hears the system's events. network: a
-    Network, each server in the host of its number. extra: more lines for the configuration, e.g. "ping_interval: 1s".
+    user and password, or token: what clients have to say. tls: an Authority that issues the servers' certificates; with
+    verify: True clients have to show one of it, too. system_account: True, to have a user "sys" with the password "sys"
+    who hears the system's events. network: a Network, each server in the host of its number. extra: more lines for the
+    configuration, e.g. "ping_interval: 1s".
     """
 
     def __init__(self, count=1, *, version=None, jetstream=True, user=None, password=None, token=None, tls=None,
-                 max_payload=None, system_account=False, network=None, extra=""):
+                 verify=False, max_payload=None, system_account=False, network=None, extra=""):
         assert not (token and system_account), "a token says nothing about the account"
         self.count, self.version, self.jetstream = count, version or VERSION, jetstream
         self.user, self.password, self.token, self.tls = user, password, token, tls
-        self.max_payload, self.system_account, self.network, self.extra = max_payload, system_account, network, extra
+        self.verify, self.max_payload, self.system_account = verify, max_payload, system_account
+        self.network, self.extra = network, extra
         self.names = [f"n{number + 1}" for number in range(count)]
         self.servers = [None] * count
         self.folder = None
@@ -125,7 +128,9 @@ class Brokers:
 
     def configuration(self, i):
         """The text of a server's configuration file."""
-        address, ports, quoted = self.addresses[i], self.ports[i], json.dumps
+        address, ports = self.addresses[i], self.ports[i]
+        # Its strings are those of JSON, but for "\\u".
+        quoted = functools.partial(json.dumps, ensure_ascii=False)
         # The http port is for us alone, also in a host of its own: it answers while the host is cut off.
         lines = [f"server_name: {self.names[i]}", f"listen: {quoted('%s:%d' % (address, ports['client']))}",
                  f"http: {quoted('127.0.0.1:%d' % ports['http'])}", self.extra]
@@ -140,7 +145,8 @@ class Brokers:
             lines.append(f"max_payload: {self.max_payload}")
         if self.tls:
             certificate, key = self.tls.issue(self.names[i], [address])
-            lines.append(f"tls {{ cert_file: {quoted(certificate)}, key_file: {quoted(key)} }}")
+            verify = f", ca_file: {quoted(self.tls.ca_file)}, verify: true" if self.verify else ""
+            lines.append(f"tls {{ cert_file: {quoted(certificate)}, key_file: {quoted(key)}{verify} }}")
         login = f"{{ user: {quoted(self.user or 'app')}, password: {quoted(self.password or 'app')} }}"
         if self.system_account:
             storing = "jetstream: enabled, " if self.jetstream else ""

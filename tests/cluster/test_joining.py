@@ -1,7 +1,11 @@
 """Joining a cluster, losing it, and joining it again; and being refused."""
 
+import os
+import tempfile
+
 from authority import Authority
 from brokers import Brokers
+from operator_keys import Operator
 from talkers import DISCONNECTED, JOINED, JOINING, LEFT, REJOINED, Talker
 from waiting import wait_until
 
@@ -102,3 +106,74 @@ def test_wrong_authority():
         assert refused(url, ca="/nowhere/ca.pem") == "AHOY_ERR_NOT_FOUND"
         with Talker(url, ca=ours.ca_file):
             pass
+
+
+def test_rubbish_for_an_authority():
+    with Authority() as ours, Brokers(tls=ours) as brokers, tempfile.NamedTemporaryFile("w", suffix=".pem") as rubbish:
+        # Nothing, nothing of the kind, and the frame of a certificate around nothing of the kind.
+        for text in ("", "rubbish\n", "-----BEGIN CERTIFICATE-----\ncnViYmlzaA==\n-----END CERTIFICATE-----\n"):
+            rubbish.seek(0)
+            rubbish.truncate()
+            rubbish.write(text)
+            rubbish.flush()
+            assert refused(brokers.url("chat"), ca=rubbish.name) == "AHOY_ERR_CERTIFICATE", text
+
+
+def test_certificate_of_the_client():
+    with Authority() as ours, Authority() as other, Brokers(tls=ours, verify=True) as brokers:
+        url = brokers.url("chat")
+        certificate, key = ours.issue("node")
+        with Talker(url, ca=ours.ca_file, cert=certificate, key=key):
+            pass
+        stranger, its_key = other.issue("node")
+        assert refused(url, ca=ours.ca_file) == "AHOY_ERR_CERTIFICATE"
+        assert refused(url, ca=ours.ca_file, cert=stranger, key=its_key) == "AHOY_ERR_CERTIFICATE"
+        # A key that is not the certificate's.
+        assert refused(url, ca=ours.ca_file, cert=certificate, key=its_key) == "AHOY_ERR_CERTIFICATE"
+        assert refused(url, ca=ours.ca_file, cert=certificate, key="/nowhere/key.pem") == "AHOY_ERR_NOT_FOUND"
+
+
+def test_mixed_list():
+    """A server without TLS and one with it, of which one is there."""
+    with Authority() as ours:
+        for there in ("plain", "secure"):
+            with Brokers() as plain, Brokers(tls=ours) as secure:
+                (plain if there == "secure" else secure).kill(0)
+                with Talker(f"{plain.urls()[0]},{secure.urls()[0]}/chat", ca=ours.ca_file) as node:
+                    assert node.publish("news", "joined") == "AHOY_OK"
+                    links = (plain if there == "plain" else secure).ask(0, "/connz")["connections"]
+                    assert links and all(bool(link.get("tls_version")) == (there == "secure") for link in links), links
+
+
+def test_login_in_the_url():
+    for login in ({"user": "ahoy", "password": "p@ss:w/rd%, ü"}, {"token": "open:ses@me"}):
+        with Brokers(**login) as brokers:
+            assert "@127" in brokers.url("chat")
+            with Talker(brokers.url("chat")):
+                pass
+            wrong = "ahoy:wrong@" if "user" in login else "wrong@"
+            assert refused(brokers.url("chat", login=wrong)) == "AHOY_ERR_CREDENTIALS"
+
+
+def test_credentials_file():
+    with Operator() as ours, Operator() as other, Brokers(jetstream=False, extra=ours.configuration()) as brokers:
+        url = brokers.url("chat")
+        with Talker(url, credentials=ours.credentials()) as here, Talker(url, credentials=ours.credentials()) as there:
+            there.subscribe("news")
+
+            def is_heard():
+                assert here.publish("news", "hello") == "AHOY_OK"
+                return there.has_heard("news", "hello")
+
+            wait_until(is_heard)
+        assert refused(url) == "AHOY_ERR_CREDENTIALS"
+        assert refused(url, credentials=other.credentials()) == "AHOY_ERR_CREDENTIALS"
+        assert refused(url, credentials="/nowhere/user.creds") == "AHOY_ERR_NOT_FOUND"
+        # Somebody else's seed: the signature is not the one of the user whose JWT it is.
+        with open(ours.credentials(), encoding="ascii") as one, open(ours.credentials(), encoding="ascii") as two:
+            jwt, seed = one.read().partition("-----BEGIN USER")[0], "".join(two.read().partition("-----BEGIN USER")[1:])
+        for name, text in (("mixed", jwt + seed), ("rubbish", "rubbish\n"), ("empty", "")):
+            file = os.path.join(ours.folder, f"{name}.creds")
+            with open(file, "w", encoding="ascii") as out:
+                out.write(text)
+            assert refused(url, credentials=file) == "AHOY_ERR_CREDENTIALS", name
