@@ -13,6 +13,11 @@ const PAIRS: usize = 7;
 const MESSAGES: usize = 500_000;
 const CALLS: usize = 5_000;
 const LINES: usize = 2_000;
+/// Of a fan-out: the nodes, the connections of each, the messages, and their bytes.
+const NODES: usize = 3;
+const CONNECTIONS: usize = 1_000;
+const FANNED_OUT: usize = 3_000;
+const FANNED_OUT_BYTES: usize = 64;
 
 /// A program that ends with us.
 struct Running(Child);
@@ -55,7 +60,24 @@ fn main() {
             )
         };
         compare(&format!("publishes of {bytes} B each second; nats.c"), "≥ 1.00", ours, theirs);
+        let theirs = || publish_natively(&format!("nats://{address}"), bytes);
+        compare(&format!("publishes of {bytes} B each second; async-nats itself"), "", ours, theirs);
     }
+    let fan_out = |url: &str, nodes: usize| {
+        let numbers = [nodes, NODES / nodes * CONNECTIONS, NODES / nodes, FANNED_OUT, FANNED_OUT_BYTES];
+        let numbers = numbers.map(|number| number.to_string());
+        let mut arguments = vec![url];
+        arguments.extend(numbers.iter().map(String::as_str));
+        program(&programs, "fanout", &arguments)
+    };
+    compare(
+        &format!(
+            "deliveries each second to {NODES} nodes × {CONNECTIONS}; one node with as many connections and workers"
+        ),
+        "≥ 0.90",
+        || fan_out(&format!("nats://{address}/bench"), NODES),
+        || fan_out("-", 1),
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (ready, is_ready) = std::sync::mpsc::channel();
     let responder = format!("nats://{address}");
@@ -104,6 +126,33 @@ fn program(programs: &Path, name: &str, arguments: &[&str]) -> f64 {
     let output = Command::new(programs.join(name)).args(arguments).output().expect(name);
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().unwrap_or_else(|_| panic!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What the library under ours does by itself: how many messages a second it publishes, from a thread that is not the connection's.
+fn publish_natively(url: &str, bytes: usize) -> f64 {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let url = url.to_owned();
+    let connection = std::thread::spawn(move || {
+        runtime().block_on(async {
+            ready.send(async_nats::connect(url).await.expect("connect")).expect("somebody waits");
+            let _ = ended.await;
+        });
+    });
+    let client = is_ready.recv().expect("it is connected");
+    let data = vec![b'x'; bytes];
+    let began = Instant::now();
+    runtime().block_on(async {
+        for _ in 0..MESSAGES {
+            client.publish("bench.topic.t".to_owned(), data.clone().into()).await.expect("publish");
+        }
+        client.flush().await.expect("flush");
+    });
+    let rate = MESSAGES as f64 / began.elapsed().as_secs_f64();
+    let _ = end.send(());
+    connection.join().expect("the connection ends");
+    rate
 }
 
 /// The service that is called, by either.

@@ -64,7 +64,7 @@ pub(crate) trait Host: Send + Sync {
     fn after(&self, delay_ms: u32, task: Task) -> Result<()>;
 
     /// Another node has published: to everybody of this node in the topic, as far as there is room.
-    fn deliver(&self, topic: &Arc<str>, payload: &[u8]);
+    fn deliver(&self, topic: &str, payload: &[u8]);
 
     /// Lets the workers look whether the server can end.
     fn wake(&self);

@@ -9,6 +9,12 @@ pub(crate) use crate::net::check_name;
 /// Writes a name so that it is a part of a subject, a key, or a stream's name. No two names come out the same.
 pub(crate) fn encode(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
+    encode_onto(&mut text, name);
+    text
+}
+
+/// The same, behind what is there.
+pub(crate) fn encode_onto(text: &mut String, name: &[u8]) {
     for (at, &byte) in name.iter().enumerate() {
         let is_token = |at: Option<&u8>| at.is_some_and(|byte| *byte != b'.');
         let is_separator = byte == b'.' && at > 0 && is_token(name.get(at - 1)) && is_token(name.get(at + 1));
@@ -21,7 +27,6 @@ pub(crate) fn encode(name: &[u8]) -> String {
             text.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
-    text
 }
 
 /// The same, as one token: dots are no separators.

@@ -104,7 +104,12 @@ impl Cluster {
     }
 
     fn topic_subject(&self, name: &str) -> String {
-        [&self.name, ".topic.", &subject::encode(name.as_bytes())].concat()
+        const BETWEEN: &str = ".topic.";
+        let mut text = String::with_capacity(self.name.len() + BETWEEN.len() + name.len());
+        text.push_str(&self.name);
+        text.push_str(BETWEEN);
+        subject::encode_onto(&mut text, name.as_bytes());
+        text
     }
 
     /// Publishes to the other nodes.

@@ -52,7 +52,7 @@ impl Host for ServerHost {
         self.post(0, Command::RunAt { deadline_ms: sys::deadline_ms(delay_ms), task }).map_err(|(error, _)| error)
     }
 
-    fn deliver(&self, topic: &Arc<str>, payload: &[u8]) {
+    fn deliver(&self, topic: &str, payload: &[u8]) {
         let Some(team) = self.0.upgrade().map(Team::from) else { return };
         let Some(shared) = team.iter().next().map(|worker| Arc::clone(&worker.server)) else { return };
         if let Err(error) = topics::publish_here(&team, &shared, topic, payload) {

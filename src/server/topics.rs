@@ -114,9 +114,8 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
     }
     // Within the limits here, then to the other nodes, then to those of this node: on an error nobody gets it. But while
     // this node is cut off its own do.
-    let topic = Arc::from(topic);
-    let publish = prepare(&server.team, shared, &topic, message)?;
-    let elsewhere = shared.cluster().map_or(Ok(()), |cluster| cluster.publish(&topic, message));
+    let publish = prepare(&server.team, shared, topic, message)?;
+    let elsewhere = shared.cluster().map_or(Ok(()), |cluster| cluster.publish(topic, message));
     if let Err(error) = &elsewhere
         && error.status != Status::Disconnected
     {
@@ -128,20 +127,20 @@ pub fn publish(id: ServerId, topic: &str, message: &[u8]) -> Result<()> {
 }
 
 /// Sends what another node has published to everybody of this node.
-pub(super) fn publish_here(team: &Team, shared: &ServerShared, topic: &Arc<str>, message: &[u8]) -> Result<()> {
+pub(super) fn publish_here(team: &Team, shared: &ServerShared, topic: &str, message: &[u8]) -> Result<()> {
     let publish = prepare(team, shared, topic, message)?;
     publish.map_or(Ok(()), |publish| spread(team, shared, &publish))
 }
 
 /// The message as all of this node share it; none if nobody is in the topic.
-fn prepare(team: &Team, shared: &ServerShared, topic: &Arc<str>, message: &[u8]) -> Result<Option<Publish>> {
+fn prepare(team: &Team, shared: &ServerShared, topic: &str, message: &[u8]) -> Result<Option<Publish>> {
     if shared.is_nobody_in(topic) {
         return Ok(None);
     }
     // Its mailboxes hold any number of publishes: the limit on bytes bounds them, so they have to count what they are.
     let overhead = PUBLISH_BYTES + topic.len() + team.iter().count() * size_of::<Command>();
     let payload = Payload::new(message, overhead, shared.framings.get(FRAMING_OWN), &shared.budget)?;
-    Ok(Some(Publish { topic: Arc::clone(topic), payload, is_sent: false }))
+    Ok(Some(Publish { topic: Arc::from(topic), payload, is_sent: false }))
 }
 
 /// Sends a message to everybody of this node in its topic. Only for want of memory it does not.

@@ -118,7 +118,8 @@ impl Shared {
         let client = self.client(echo);
         let Connected { client, .. } = client.as_ref().ok_or_else(disconnected)?;
         self.bus.risk.taken();
-        let sent = at_once(client.publish(subject.to_owned(), Bytes::copy_from_slice(payload)));
+        let (wire, payload) = self.pack.message(subject, payload);
+        let sent = at_once(client.publish(wire, payload));
         sent.map_or_else(|| Err(too_much()), |sent| sent.map_err(|failed| error::of_publish(failed.kind(), subject)))
     }
 

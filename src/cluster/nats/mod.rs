@@ -3,8 +3,8 @@
 //! There are two connections to the servers. On the one ([`Echo::No`]) a node does not hear what it says itself: topics, which
 //! it has delivered to its own by then. The other is for all that may well be answered by this very node.
 //!
-//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `jet`: what JetStream is asked; `kv`:
-//!   buckets; `queues`: jobs; `error`: what NATS says in our words.
+//! - `link`: connecting, again and again, and what the connections tell; `bus`: messages; `pack`: the memory in which they go;
+//!   `jet`: what JetStream is asked; `kv`: buckets; `queues`: jobs; `error`: what NATS says in our words.
 
 mod bus;
 mod error;
@@ -12,6 +12,7 @@ mod jet;
 mod kv;
 mod link;
 pub(super) mod outside;
+mod pack;
 mod queues;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,7 @@ struct Shared {
     clients: [RwLock<Option<Connected>>; 2],
     events: Events,
     bus: bus::Bus,
+    pack: pack::Pack,
     queues: queues::State,
     /// Requests under way.
     requests: Arc<Semaphore>,
@@ -104,6 +106,7 @@ impl Nats {
                 clients: [RwLock::new(None), RwLock::new(None)],
                 events: Events::default(),
                 bus: bus::Bus::default(),
+                pack: pack::Pack::default(),
                 queues: queues::State::default(),
                 requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
                 timeout: Duration::from_millis(u64::from(timeout_ms)),
