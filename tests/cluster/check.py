@@ -1,4 +1,5 @@
-"""Runs the tests of this folder: the functions test_* of the files test_*.py, each in a process of its own.
+"""Runs the tests of this folder: the functions test_* of the files test_*.py, each in a process of its own, and some at a
+time (--jobs), since they mostly wait.
 
 Each has a verdict, and the sum comes last. A test gets the seconds of its file (DEADLINE_S, and DEADLINE_LONG_S in
 the long form; TEST_SCALE stretches both), is interrupted then, so that it can clean up, and killed if it does not end.
@@ -19,11 +20,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEADLINE_S, DEADLINE_LONG_S = 120, 1200
+JOBS = 3
 # For the cleaning up of a test that was interrupted.
 GRACE_S = 20
 SKIPPED = 77
@@ -64,34 +68,7 @@ def run_one(test, seconds):
         return 1
 
 
-# --- The process of all --------------------------------------------------------------------------
-
-
-def collect(patterns):
-    """The wanted tests by name, in the order of the files and of the lines in them."""
-    tests = {}
-    for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
-        file = os.path.basename(path)[: -len(".py")]
-        module = importlib.import_module(file)
-        for function, test in vars(module).items():
-            if not function.startswith("test_") or not inspect.isfunction(test) or test.__module__ != file:
-                continue
-            short = function[len("test_") :]
-            name = f"{file[len('test_') :]}.{short}"
-            also = (name, short, function, file, file[len("test_") :], f"{file}.py")
-            if not patterns or any(fnmatch.fnmatchcase(each, os.path.basename(pattern))
-                                   for each in also for pattern in patterns):
-                tests[name] = test
-    return tests
-
-
-def seconds_of(test):
-    """What its file gives it."""
-    from waiting import LONG, scaled
-
-    module = inspect.getmodule(test)
-    return scaled(getattr(module, "DEADLINE_LONG_S", DEADLINE_LONG_S) if LONG else
-                  getattr(module, "DEADLINE_S", DEADLINE_S))
+# --- The process that sees to one test -----------------------------------------------------------
 
 
 def children():
@@ -159,26 +136,80 @@ def run_apart(name, seconds):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_all(tests):
-    """Runs them one after the other, and ends with the sum."""
-    # Whatever a test leaves running becomes a child of ours when the test ends.
+def watch_over(name, seconds):
+    """Runs one test and says how it went, by its verdict and by the exit code."""
+    # Whatever it leaves running becomes a child of ours when it ends.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    passed = failed = skipped = 0
-    for name, test in tests.items():
-        begin = time.monotonic()
-        code, lines = run_apart(name, seconds_of(test))
-        notes = "".join(f": {line[len('note: '):]}" for line in lines if line.startswith("note: "))
-        if code == 0:
-            passed += 1
-            print(f"ok {name} {time.monotonic() - begin:.2f} s{notes}", flush=True)
-        elif code == SKIPPED:
-            skipped += 1
-            reasons = [line[len("skip: ") :] for line in lines if line.startswith("skip: ")]
-            print(f"skip {name}: {reasons[-1]}", flush=True)
-        else:
-            failed += 1
-            print(f"FAIL {name} {time.monotonic() - begin:.2f} s", *(f"     | {line}" for line in lines), sep="\n",
-                  flush=True)
+    begin = time.monotonic()
+    code, lines = run_apart(name, seconds)
+    notes = "".join(f": {line[len('note: '):]}" for line in lines if line.startswith("note: "))
+    took = f"{name} {time.monotonic() - begin:.2f} s"
+    if code == 0:
+        print(f"ok {took}{notes}")
+    elif code == SKIPPED:
+        reasons = [line[len("skip: ") :] for line in lines if line.startswith("skip: ")]
+        print(f"skip {name}: {reasons[-1]}")
+    else:
+        print(f"FAIL {took}", *(f"     | {line}" for line in lines), sep="\n")
+    return code
+
+
+# --- The process of all --------------------------------------------------------------------------
+
+
+def collect(patterns):
+    """The wanted tests by name, in the order of the files and of the lines in them."""
+    tests = {}
+    for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
+        file = os.path.basename(path)[: -len(".py")]
+        module = importlib.import_module(file)
+        for function, test in vars(module).items():
+            if not function.startswith("test_") or not inspect.isfunction(test) or test.__module__ != file:
+                continue
+            short = function[len("test_") :]
+            name = f"{file[len('test_') :]}.{short}"
+            also = (name, short, function, file, file[len("test_") :], f"{file}.py")
+            if not patterns or any(fnmatch.fnmatchcase(each, os.path.basename(pattern))
+                                   for each in also for pattern in patterns):
+                tests[name] = test
+    return tests
+
+
+def seconds_of(test):
+    """What its file gives it."""
+    from waiting import LONG, scaled
+
+    module = inspect.getmodule(test)
+    return scaled(getattr(module, "DEADLINE_LONG_S", DEADLINE_LONG_S) if LONG else
+                  getattr(module, "DEADLINE_S", DEADLINE_S))
+
+
+def run_all(names, jobs):
+    """Runs them, so many at a time, and ends with the sum."""
+    # A process for each: it is told whose is what is left running.
+    command = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-B", os.path.abspath(__file__), "--watch-over"]
+    running, printing = set(), threading.Lock()
+
+    def run(name):
+        process = subprocess.Popen([*command, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        running.add(process)
+        output = process.communicate()[0]
+        running.discard(process)
+        with printing:
+            sys.stdout.write(output.decode(errors="replace"))
+            sys.stdout.flush()
+        return process.returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            codes = list(pool.map(run, names))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
+            raise
+    passed, skipped = codes.count(0), codes.count(SKIPPED)
+    failed = len(codes) - passed - skipped
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
     return 1 if failed else 0
 
@@ -190,7 +221,9 @@ def main():
     parser.add_argument("--server", choices=("current", "debian"), help="whose nats-server (default: current)")
     parser.add_argument("--long", action="store_true", help="the long form, for those that have one")
     parser.add_argument("--list", action="store_true", help="only name the tests")
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help=f"so many at a time (default: {JOBS})")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--watch-over", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.server:
         os.environ["BROKERS"] = wanted.server
@@ -206,7 +239,10 @@ def main():
         [test] = tests.values()
         return run_one(test, seconds_of(test))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    return run_all(tests)
+    if wanted.watch_over:
+        [(name, test)] = tests.items()
+        return watch_over(name, seconds_of(test))
+    return run_all(list(tests), wanted.jobs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests with real brokers: starts nats-servers on loopback or in network namespaces, and breaks them. Builds
 # the nodes, which are programs in C, first.
-# usage: run.sh [--server current|debian] [--long] [--list] [NAME…]      after `make check-cluster` has installed what
+# usage: run.sh [--server current|debian] [--long] [--list] [--jobs N] [NAME…]      after `make check-cluster` has installed what
 #                            it needs. NAME: a test, a file of tests or a pattern; see check.py
 set -euo pipefail
 

@@ -11,7 +11,7 @@ from brokers import ROOT, Brokers, VERSION, version_of
 from nodes import Node
 from waiting import LONG, Skip, wait_until
 
-DEADLINE_S = 180
+DEADLINE_S, DEADLINE_LONG_S = 180, 7200
 # Of a call, also while there is no leader.
 STREAM = "KV_c_b"
 
@@ -251,6 +251,42 @@ def leader_killed(count):
 
 def test_leader_killed():
     leader_killed(60000 if LONG else 10000)
+
+
+def test_kills():
+    """The leader killed again and again, each time under load: what was acknowledged is there at once, and at the end."""
+    rounds, count = 100 if LONG else 1, 2000
+    with Brokers(3) as brokers, node(brokers) as one, node(brokers) as two:
+        opened(one, replicas=3), opened(two)
+        two.send("watch k")
+        two.expect("^watch caught-up$")
+        acknowledged, there = 0, []
+
+        def keys_of(turn):
+            two.send(f"keys k{turn}-")
+            return int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+
+        for turn in range(rounds):
+            one.send(f"load k{turn}- {count}")
+            one.expect("^loading 500$", 60)
+            victim = brokers.wait_leader(STREAM)
+            brokers.kill(victim)
+            said = one.expect(r"^load acknowledged=(\d+) ", 60)
+            answer = ask(one, "verify", 60)
+            assert answer.startswith("lost=0 "), (turn, answer)
+            acknowledged += int(said[1])
+            there.append(keys_of(turn))
+            assert there[-1] >= int(said[1]), (turn, there[-1], said.string)
+            brokers.restart(victim)
+            brokers.wait_ready(deadline_s=60)
+            brokers.wait_leader(STREAM)
+        # Later leaders have it all, too. What had an unknown outcome may have come later.
+        for turn, before in enumerate(there):
+            assert keys_of(turn) >= before, (turn, before)
+        told = sum(map(keys_of, range(rounds)))
+        wait_until(lambda: len(two.said("^watch k")) >= told, lambda: f"{len(two.said('^watch k'))} of {told} told", 60)
+        assert len({found.string for found in two.said("^watch k")}) == len(two.said("^watch k"))
+        print(f"note: {rounds} leaders killed, {acknowledged} acknowledged, 0 lost, watch told {told} of {told}")
 
 
 def test_gap_is_repaired():
