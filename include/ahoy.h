@@ -419,7 +419,10 @@ typedef struct ahoy_member {
     size_t size;
     /** Its name. */
     const char *node;
-    /** Where it listens: URLs with commas between, as it names them itself; "" for nowhere. */
+    /**
+     * Where it listens: URLs with commas between, as it names them itself; "" for nowhere. A listener on every address
+     * is at the node's `advertise`.
+     */
     const char *addresses;
     /** What its options call `meta`; "" for nothing. */
     const char *meta;
@@ -476,6 +479,12 @@ typedef struct ahoy_cluster_options {
     uint32_t join_ms;
     /** Milliseconds that calls wait for the cluster's answer. 0: 5,000. */
     uint32_t timeout_ms;
+    /**
+     * Name or address at which other machines reach this one: told in place of 0.0.0.0 (not if it is an IPv6 address)
+     * and of [::] (not if it is an IPv4 address), so that clients that move find it there. NULL: the address that
+     * this node's NATS server sees it at, which is 127.0.0.1 if that server is on this machine.
+     */
+    const char *advertise;
 } ahoy_cluster_options;
 
 /**

@@ -59,7 +59,8 @@ pub struct ahoy_member {
     pub size: usize,
     /// Its name.
     pub node: *const c_char,
-    /// Where it listens: URLs with commas between, as it names them itself; "" for nowhere.
+    /// Where it listens: URLs with commas between, as it names them itself; "" for nowhere. A listener on every address
+    /// is at the node's `advertise`.
     pub addresses: *const c_char,
     /// What its options call `meta`; "" for nothing.
     pub meta: *const c_char,
@@ -113,6 +114,10 @@ pub struct ahoy_cluster_options {
     pub join_ms: u32,
     /// Milliseconds that calls wait for the cluster's answer. 0: 5,000.
     pub timeout_ms: u32,
+    /// Name or address at which other machines reach this one: told in place of 0.0.0.0 (not if it is an IPv6 address)
+    /// and of [::] (not if it is an IPv4 address), so that clients that move find it there. NULL: the address that
+    /// this node's NATS server sees it at, which is 127.0.0.1 if that server is on this machine.
+    pub advertise: *const c_char,
 }
 
 // SAFETY: a plain C struct for which all bytes zero are the defaults; `size` comes first.
@@ -163,6 +168,7 @@ pub(super) unsafe fn convert(
         )?,
         join_ms: given.join_ms,
         timeout_ms: given.timeout_ms,
+        advertise: text(given.advertise, "advertise")?,
     }))
 }
 

@@ -111,6 +111,11 @@ pub(crate) trait Engine: Buckets + Send + Sync {
 
     fn link(&self) -> Link;
 
+    /// The host at which other machines reach this one; None: not known yet, or there are no others.
+    fn own_host(&self) -> Option<String> {
+        None
+    }
+
     /// Longest payload; None: not known yet.
     fn payload_bytes_max(&self) -> Option<usize>;
 

@@ -49,6 +49,8 @@ use self::options::ClusterOptions;
 pub(crate) use self::presence::Count;
 pub(crate) use self::topics::Interest;
 use crate::net::{ClusterTarget, ClusterUrl};
+#[cfg(feature = "cluster")]
+use crate::net::{Endpoint, reached_at};
 use crate::status::{Error, Result, Status};
 
 /// Something to be done on a worker: a call of the program's. One that is dropped instead must see to what it owes.
@@ -215,6 +217,12 @@ impl Cluster {
             Some(node) => subject::check_name("node", node)?.to_owned(),
             None => default_node(),
         };
+        if let Some(host) = &options.advertise {
+            let tried = ["tcp://0.0.0.0:1", "tcp://[::]:1"].map(|url| Endpoint::parse(&reached_at(url, host)));
+            if tried.iter().any(Result::is_err) {
+                return Err(Error::new(Status::Invalid, format!("advertise: {host:?} is no host")));
+            }
+        }
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
         let members = members::Members::new(addresses, options.meta, false);
@@ -267,7 +275,12 @@ impl Cluster {
             (standing.link, standing.link_reason) = (link, reason);
         }
         match link {
-            Link::Up => self.doubt_watches(),
+            Link::Up => {
+                if let Some(host) = self.engine.own_host() {
+                    self.members.reached_at(&host);
+                }
+                self.doubt_watches();
+            }
             Link::Down => self.link_lost(),
             Link::Joining => {}
         }

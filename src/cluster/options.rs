@@ -9,6 +9,8 @@ pub struct ClusterOptions {
     pub node: Option<String>,
     /// What other nodes are told about this one.
     pub meta: String,
+    /// The host at which other machines reach this one; None: as the cluster's servers see it.
+    pub advertise: Option<String>,
     /// User and password.
     pub user: Option<(String, String)>,
     /// A token.

@@ -160,6 +160,22 @@ fn host_port(url: &str, rest: &str) -> Result<(String, u16)> {
     Ok((host.to_owned(), port))
 }
 
+/// The URL of a listener as other machines find it: with this host where its own stands for every address. A name stands for
+/// addresses of both kinds, an address for its own.
+#[cfg(feature = "cluster")]
+pub(crate) fn reached_at(url: &str, host: &str) -> String {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let ip = host.parse::<IpAddr>();
+    let (is_v4, is_v6) = (matches!(ip, Ok(IpAddr::V4(_))), matches!(ip, Ok(IpAddr::V6(_))));
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match (rest.strip_prefix("0.0.0.0:"), rest.strip_prefix("[::]:")) {
+        (None, Some(port)) if is_v6 => format!("{scheme}://[{host}]:{port}"),
+        (None, Some(port)) if !is_v4 => format!("{scheme}://{host}:{port}"),
+        (Some(port), None) if !is_v6 => format!("{scheme}://{host}:{port}"),
+        _ => url.to_owned(),
+    }
+}
+
 /// What follows `unix:`.
 fn unix_name(
     url: &str,
@@ -228,6 +244,25 @@ mod tests {
 
     fn status(url: &str) -> Status {
         Endpoint::parse(url).expect_err(url).status
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_listener_on_every_address_is_reached_at_one() {
+        for (url, host, reached) in [
+            ("tcp://0.0.0.0:80?name=a", "10.0.0.7", "tcp://10.0.0.7:80?name=a"),
+            ("tcp://[::]:80", "fe80::1", "tcp://[fe80::1]:80"),
+            ("udp://[::]:80", "[::1]", "udp://[::1]:80"),
+            ("tcp://0.0.0.0:80", "a.example", "tcp://a.example:80"),
+            ("tcp://[::]:80", "a.example", "tcp://a.example:80"),
+            ("tcp://[::]:80", "10.0.0.7", "tcp://[::]:80"),
+            ("tcp://0.0.0.0:80", "fe80::1", "tcp://0.0.0.0:80"),
+            ("tcp://10.0.0.1:80", "10.0.0.7", "tcp://10.0.0.1:80"),
+            ("tcp://10.0.0.0:80", "10.0.0.7", "tcp://10.0.0.0:80"),
+            ("unix:/run/0.0.0.0:", "10.0.0.7", "unix:/run/0.0.0.0:"),
+        ] {
+            assert_eq!(reached_at(url, host), reached);
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) use cluster_url::check_name;
 pub use cluster_url::{ClusterTarget, ClusterUrl};
 pub(crate) use deadline::Deadline;
 pub use endpoint::Endpoint;
+#[cfg(feature = "cluster")]
+pub(crate) use endpoint::reached_at;
 pub use listener::{ListenMode, Listener};
 pub use peer::Peer;
 pub use target::Target;

@@ -1,7 +1,8 @@
 /*
  * Clients that move.
  *
- *     mover node CLUSTER-URL NAME           an echo server that listens under "echo"
+ *     mover node CLUSTER-URL NAME [HOST [ADVERTISE]]
+ *                                           an echo server that listens under "echo", on 127.0.0.1 or HOST; in "members"
  *     mover clients TARGET COUNT            so many connections, each of which asks again and again
  *     mover ask TARGET TEXT                 ahoy_request, once
  *
@@ -34,17 +35,24 @@ static long now_ms(void)
 
 static void echo(ahoy_conn conn, const void *data, size_t len, void *user) { (void)user, ahoy_send(conn, data, len); }
 
-static int node(const char *url, const char *name)
+static void show(ahoy_server server, const ahoy_member *member, void *user)
 {
-    char address[128], line[64];
-    ahoy_cluster_options particulars = { .size = sizeof particulars, .node = name, .join_ms = 5000 };
-    ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0?name=echo&framing=lines",
-        .workers = 1, .on_message = echo, .cluster = url, .cluster_options = &particulars };
+    (void)server, (void)user;
+    printf("listed %s %s\n", member->node, member->addresses), fflush(stdout);
+}
+
+static int node(const char *url, const char *name, const char *host, const char *advertise)
+{
+    char address[128], line[64], listen[128];
+    snprintf(listen, sizeof listen, "tcp://%s:0?name=echo&framing=lines", host ? host : "127.0.0.1");
+    ahoy_cluster_options particulars = { .size = sizeof particulars, .node = name, .join_ms = 5000,
+        .advertise = advertise };
+    ahoy_server_options options = { .size = sizeof options, .listen = listen, .workers = 1, .on_message = echo, .cluster = url, .cluster_options = &particulars };
     ahoy_server server;
     if (ahoy_server_start(&options, &server)) return printf("failed %s\n", ahoy_last_error()), 1;
     ahoy_server_address(server, 0, address, sizeof address);
     printf("ready %s\n", address), fflush(stdout);
-    while (fgets(line, sizeof line, stdin)) {}
+    while (fgets(line, sizeof line, stdin)) ahoy_members(server, show, NULL, NULL);
     return ahoy_server_stop(server, 1000), ahoy_server_wait(server);
 }
 
@@ -110,7 +118,8 @@ static int once(const char *target, const char *text)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && !strcmp(argv[1], "node")) return node(argv[2], argv[3]);
+    if (argc >= 4 && argc <= 6 && !strcmp(argv[1], "node"))
+        return node(argv[2], argv[3], argc > 4 ? argv[4] : NULL, argc > 5 ? argv[5] : NULL);
     if (argc == 4 && !strcmp(argv[1], "clients")) return many(argv[2], atoi(argv[3]));
     if (argc == 4 && !strcmp(argv[1], "ask")) return once(argv[2], argv[3]);
     return 2;

@@ -4,6 +4,7 @@ import contextlib
 import os
 
 from brokers import Brokers
+from namespaces import Network
 from nodes import Node
 from talkers import PROGRAMS
 from waiting import SCALE, wait_until
@@ -67,3 +68,30 @@ def test_nobody_listens_there():
         brokers.kill(0)
         with Node(MOVER, "ask", target + "/echo", "hi") as asking:
             asking.expect("^failed AHOY_ERR_DISCONNECTED")
+
+
+def test_listeners_on_every_address():
+    """A node tells where others reach it: as the broker sees it, or as it is told to. They are found there from another host."""
+    with Network(3) as network, Brokers(network=network) as brokers, contextlib.ExitStack() as stack:
+        def started(host, *command):
+            return stack.enter_context(Node(*network.command(host, MOVER, *command)))
+
+        url, other = brokers.url("chat"), "10.77.0.33"
+        network.ip(2, f"address add {other}/24 dev eth0")
+        a, b = started(1, "node", url, "a", "0.0.0.0"), started(2, "node", url, "b", "0.0.0.0", other)
+        for node, name, host in ((a, "a", network.address(1)), (b, "b", other)):
+            node.expect("^ready ")
+            node.send("members")
+            assert node.expect(rf"^listed {name} tcp://(.*):\d+\?name=echo")[1] == host
+        for gone in (None, a):
+            if gone:
+                gone.close()
+            for _ in range(4):
+                started(0, "ask", f"cluster+{url}/echo", "hi").expect("^answer hi$")
+
+
+def test_what_is_no_host_is_not_advertised():
+    with Brokers() as brokers:
+        for host in ("a b", "", "a/b", "a:b", "[::1"):
+            with Node(MOVER, "node", brokers.url("chat"), "a", "0.0.0.0", host) as node:
+                node.expect("^failed advertise: .* is no host$")

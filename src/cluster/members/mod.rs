@@ -18,6 +18,8 @@ pub(super) use self::heartbeat::Heartbeat;
 use self::watch::Watch;
 use super::engine::{Answer, Echo, Link, Message, SubscriptionKey, with};
 use super::{Cluster, LANE_CLUSTER};
+#[cfg(feature = "cluster")]
+use crate::net;
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
@@ -105,7 +107,8 @@ pub(crate) struct Vitals {
 pub(super) struct Members {
     /// Which life of this node this is; part of the addresses of its connections.
     pub(super) incarnation: u64,
-    addresses: String,
+    /// Where it listens, in its own words.
+    listening: Vec<String>,
     meta: String,
     inner: Mutex<Inner>,
     /// The name is ours.
@@ -114,6 +117,8 @@ pub(super) struct Members {
 
 struct Inner {
     watch: Watch,
+    /// Where it listens, for the others.
+    addresses: String,
     claim: Claim,
     /// Answers to whoever asks for our name.
     who: Option<SubscriptionKey>,
@@ -153,17 +158,11 @@ impl Load {
 
 impl Members {
     /// `is_alone`: there are no others, and never will be.
-    pub(super) fn new(addresses: &[String], meta: String, is_alone: bool) -> Self {
-        let mut listed = String::new();
-        // A comma keeps them apart, and a line has them all.
-        for address in addresses.iter().filter(|address| !address.contains([',', '\n', '\r', '\0'])) {
-            if listed.len() + address.len() < ADDRESSES_BYTES_MAX {
-                listed.push_str(if listed.is_empty() { "" } else { "," });
-                listed.push_str(address);
-            }
-        }
+    pub(super) fn new(listening: &[String], meta: String, is_alone: bool) -> Self {
+        let listening = listening.to_vec();
         let inner = Inner {
             watch: Watch::default(),
+            addresses: list(&listening),
             claim: if is_alone { Claim::held() } else { Claim::default() },
             who: None,
             since_ms: wall_clock_ms(),
@@ -174,7 +173,14 @@ impl Members {
             tells: false,
             has_left: false,
         };
-        Self { incarnation: random(), addresses: listed, meta, inner: Mutex::new(inner), claimed: Condvar::new() }
+        Self { incarnation: random(), listening, meta, inner: Mutex::new(inner), claimed: Condvar::new() }
+    }
+
+    /// Other machines reach this one at that host: it is told for listeners on every address.
+    #[cfg(feature = "cluster")]
+    pub(super) fn reached_at(&self, host: &str) {
+        let reached: Vec<String> = self.listening.iter().map(|url| net::reached_at(url, host)).collect();
+        self.lock().addresses = list(&reached);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -207,6 +213,18 @@ impl Members {
     pub(super) fn others(&self) -> Vec<u64> {
         self.lock().watch.incarnations().collect()
     }
+}
+
+/// As a heartbeat has them: a comma keeps them apart, and a line has them all.
+fn list(urls: &[String]) -> String {
+    let mut listed = String::new();
+    for url in urls.iter().filter(|url| !url.contains([',', '\n', '\r', '\0'])) {
+        if listed.len() + url.len() < ADDRESSES_BYTES_MAX {
+            listed.push_str(if listed.is_empty() { "" } else { "," });
+            listed.push_str(url);
+        }
+    }
+    listed
 }
 
 /// Milliseconds since 1970.
@@ -245,7 +263,7 @@ impl Cluster {
         Heartbeat {
             node: self.node.clone(),
             incarnation: self.members.incarnation,
-            addresses: self.members.addresses.clone(),
+            addresses: inner.addresses.clone(),
             meta: self.members.meta.clone(),
             since_ms: inner.since_ms,
             connections: vitals.connections,

@@ -67,6 +67,8 @@ struct Shared {
     bus: bus::Bus,
     pack: pack::Pack,
     queues: queues::State,
+    /// The host at which others reach this one, if the program says it.
+    advertise: Option<String>,
     /// Requests under way.
     requests: Arc<Semaphore>,
     timeout: Duration,
@@ -91,7 +93,7 @@ impl Nats {
     pub(super) fn open(url: &ClusterUrl, node: &str, options: &ClusterOptions) -> Result<Self> {
         let timeout_ms = if options.timeout_ms == 0 { CALL_MS } else { options.timeout_ms };
         let connect = link::Connect::new(url, node, options)?;
-        let cluster = url.name.clone();
+        let (cluster, advertise) = (url.name.clone(), options.advertise.clone());
         let (end, ended) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let body = move || {
@@ -108,6 +110,7 @@ impl Nats {
                 bus: bus::Bus::default(),
                 pack: pack::Pack::default(),
                 queues: queues::State::default(),
+                advertise,
                 requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
                 timeout: Duration::from_millis(u64::from(timeout_ms)),
                 slow_consumer_drops: AtomicU64::new(0),
@@ -178,6 +181,12 @@ impl Shared {
         self.client(Echo::Yes).as_ref().map(|connected| connected.client.max_payload()).filter(|max| *max > 0)
     }
 
+    /// This host as the server sees it.
+    fn host_seen(&self) -> Option<String> {
+        let seen = self.client(Echo::Yes).as_ref().map(|connected| connected.client.server_info().client_ip);
+        seen.filter(|host| !host.is_empty())
+    }
+
     fn unhear(&self, key: SubscriptionKey) {
         self.bus.remove(key);
     }
@@ -206,6 +215,10 @@ impl Engine for Nats {
 
     fn link(&self) -> Link {
         self.shared.events.link()
+    }
+
+    fn own_host(&self) -> Option<String> {
+        self.shared.advertise.clone().or_else(|| self.shared.host_seen())
     }
 
     fn payload_bytes_max(&self) -> Option<usize> {
