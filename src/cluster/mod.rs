@@ -76,7 +76,7 @@ pub(crate) trait Host: Send + Sync {
     fn vitals(&self) -> Vitals;
 
     /// The program's `on_cluster_state`. Called on a worker.
-    fn on_cluster_state(&self, state: State, reason: Status);
+    fn on_cluster_state(&self, state: State, why: Option<&Error>);
 
     /// The program's `on_member`. Called on a worker.
     fn on_member(&self, member: &Member);
@@ -149,12 +149,12 @@ impl Drop for Inside {
     }
 }
 
-/// How it stands, and why.
+/// How it stands, and why it is not joined.
 struct Standing {
     state: State,
-    reason: Status,
+    why: Option<Error>,
     link: Link,
-    link_reason: Status,
+    link_why: Option<Error>,
     was_joined: bool,
 }
 
@@ -171,7 +171,6 @@ impl Cluster {
         timeout_ms: u32,
     ) -> Arc<Self> {
         let state = if name.is_empty() { State::Local } else { State::Joining };
-        let (link, reason) = (Link::Joining, Status::Ok);
         Arc::new(Self {
             calls: calls::Calls::new(&name, members.incarnation),
             services: services::Services::default(),
@@ -180,7 +179,7 @@ impl Cluster {
             node,
             engine,
             host,
-            standing: Mutex::new(Standing { state, reason, link, link_reason: reason, was_joined: false }),
+            standing: Mutex::new(Standing { state, why: None, link: Link::Joining, link_why: None, was_joined: false }),
             topics: topics::Topics::default(),
             members,
             queues: queues::State::default(),
@@ -226,9 +225,9 @@ impl Cluster {
         cluster.hear_answers()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
-        events.listen(Box::new(move |link, reason| {
+        events.listen(Box::new(move |link, why| {
             if let Some(cluster) = weak.upgrade() {
-                cluster.link_changed(link, reason);
+                cluster.link_changed(link, why);
             }
         }));
         if options.join_ms > 0 {
@@ -261,10 +260,10 @@ impl Cluster {
 
     /// The engine's link is up or down. Called in the order in which that happens.
     #[cfg(feature = "cluster")]
-    fn link_changed(self: &Arc<Self>, link: Link, reason: Status) {
+    fn link_changed(self: &Arc<Self>, link: Link, why: Option<Error>) {
         {
             let mut standing = self.lock();
-            (standing.link, standing.link_reason) = (link, reason);
+            (standing.link, standing.link_why) = (link, why);
         }
         match link {
             Link::Up => self.doubt_watches(),
@@ -277,29 +276,31 @@ impl Cluster {
 
     /// Tells the program how it stands, if that has changed: joined is who has a link, and its name.
     fn restate(self: &Arc<Self>) {
-        let (state, reason) = {
+        let (state, why) = {
             let mut standing = self.lock();
             let (is_held, is_taken) = self.members.standing();
-            let now = match (standing.link, standing.state) {
+            let link_why = standing.link_why.as_ref().map(Error::again);
+            let (state, why) = match (standing.link, standing.state) {
                 (_, State::Local | State::Left) => return,
-                (Link::Down, _) if standing.was_joined => (State::Disconnected, standing.link_reason),
-                (Link::Joining | Link::Down, _) => (State::Joining, standing.link_reason),
-                (Link::Up, _) if is_taken => (State::Joining, Status::NodeTaken),
-                (Link::Up, _) if !is_held => (State::Joining, Status::Ok),
-                (Link::Up, state @ (State::Joined | State::Rejoined)) => (state, Status::Ok),
-                (Link::Up, _) if standing.was_joined => (State::Rejoined, Status::Ok),
-                (Link::Up, _) => (State::Joined, Status::Ok),
+                (Link::Down, _) if standing.was_joined => (State::Disconnected, link_why),
+                (Link::Joining | Link::Down, _) => (State::Joining, link_why),
+                (Link::Up, _) if is_taken => (State::Joining, Some(members::name_taken(&self.node))),
+                (Link::Up, _) if !is_held => (State::Joining, None),
+                (Link::Up, state @ (State::Joined | State::Rejoined)) => (state, None),
+                (Link::Up, _) if standing.was_joined => (State::Rejoined, None),
+                (Link::Up, _) => (State::Joined, None),
             };
-            if now == (standing.state, standing.reason) {
+            let status = |why: &Option<Error>| why.as_ref().map(|why| why.status);
+            if (state, status(&why)) == (standing.state, status(&standing.why)) {
                 return;
             }
-            (standing.state, standing.reason) = now;
-            standing.was_joined |= now.0.is_up();
-            now
+            (standing.state, standing.why) = (state, why.as_ref().map(Error::again));
+            standing.was_joined |= state.is_up();
+            (state, why)
         };
         log::info!("cluster {}: {state:?}", self.name);
         let host = Arc::clone(&self.host);
-        if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, reason))).is_err() {
+        if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, why.as_ref()))).is_err() {
             log::debug!("the server has ended before it was told of its cluster");
         }
     }
@@ -358,7 +359,7 @@ impl Cluster {
         {
             let mut standing = self.lock();
             if standing.state != State::Local {
-                (standing.state, standing.reason) = (State::Left, Status::Ok);
+                (standing.state, standing.why) = (State::Left, None);
             }
         }
         self.say_goodbye();

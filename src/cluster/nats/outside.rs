@@ -103,7 +103,10 @@ async fn connect(target: &ClusterTarget) -> Result<Client> {
         Some((token, None)) => options = options.token(token.clone()),
         None => {}
     }
-    options.connect(target.cluster.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed))
+    options
+        .connect(target.cluster.servers.as_slice())
+        .await
+        .map_err(|failed| error::of_connect(&failed, &target.cluster))
 }
 
 /// What everybody answers who is there. Nobody knows how many that are: those who are slower than the others by far are
