@@ -72,6 +72,16 @@ pub(super) fn of_request(kind: RequestErrorKind, subject: &str) -> Error {
     }
 }
 
+/// Why a change with a revision is refused: "wrong last sequence: 5": that of a deletion, too; 0 is that of a key that there never was.
+pub(super) fn of_revision(text: &str, expected: u64) -> Error {
+    let text = match text.rsplit_once(": ").map(|(_, is)| is) {
+        Some("0") => "there is no such key".to_owned(),
+        Some(is) => format!("it has revision {is}, not {expected}"),
+        None => text.to_owned(),
+    };
+    Error::new(Status::Revision, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +96,13 @@ mod tests {
         let error = of_connect(&ConnectError::with_source(ConnectErrorKind::Io, refused), &url);
         assert_eq!(error.status, Status::Disconnected);
         assert_eq!(error.detail, "nats://a:1,nats://b/chat: Connection refused");
+    }
+
+    #[test]
+    fn a_wrong_revision_is_told_in_our_words() {
+        let text = |text| of_revision(text, 3).to_string();
+        assert_eq!(text("wrong last sequence: 5"), "it has revision 5, not 3");
+        assert_eq!(text("wrong last sequence: 0"), "there is no such key");
+        assert_eq!(text("wrong last sequence"), "wrong last sequence");
     }
 }
