@@ -116,6 +116,7 @@ pub(crate) struct Cluster {
     node: String,
     engine: Box<dyn Engine>,
     host: Arc<dyn Host>,
+    options: Arc<ClusterOptions>,
     standing: Mutex<Standing>,
     topics: topics::Topics,
     members: members::Members,
@@ -168,7 +169,7 @@ impl Cluster {
         engine: Box<dyn Engine>,
         host: Arc<dyn Host>,
         members: members::Members,
-        timeout_ms: u32,
+        options: ClusterOptions,
     ) -> Arc<Self> {
         let state = if name.is_empty() { State::Local } else { State::Joining };
         Arc::new(Self {
@@ -184,7 +185,8 @@ impl Cluster {
             members,
             queues: queues::State::default(),
             kv: kv::KvState::default(),
-            timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
+            timeout_ms: if options.timeout_ms == 0 { CALL_MS } else { options.timeout_ms },
+            options: Arc::new(options),
             in_hand: AtomicUsize::new(0),
             begun_here: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
@@ -198,7 +200,7 @@ impl Cluster {
     pub(crate) fn local(addresses: &[String], host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
         let members = members::Members::new(addresses, String::new(), true);
-        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, members, 0);
+        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, members, ClusterOptions::default());
         if let Err(error) = cluster.hear_answers() {
             log::error!("calls will have no answers: {error}");
         }
@@ -207,17 +209,19 @@ impl Cluster {
 
     /// Joins a cluster; with `join_ms` it waits for that.
     #[cfg(feature = "cluster")]
-    pub(crate) fn join(options: ClusterOptions, addresses: &[String], host: Arc<dyn Host>) -> Result<Arc<Self>> {
+    pub(crate) fn join(mut options: ClusterOptions, addresses: &[String], host: Arc<dyn Host>) -> Result<Arc<Self>> {
         let until = Instant::now() + Duration::from_millis(u64::from(options.join_ms));
         let url = ClusterUrl::parse(&options.url)?;
+        options.add_login(&url);
         let node = match &options.node {
             Some(node) => subject::check_name("node", node)?.to_owned(),
             None => default_node(),
         };
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
-        let members = members::Members::new(addresses, options.meta, false);
-        let cluster = Self::new(url.name, node, Box::new(engine), host, members, options.timeout_ms);
+        let members = members::Members::new(addresses, options.meta.clone(), false);
+        let join_ms = options.join_ms;
+        let cluster = Self::new(url.name, node, Box::new(engine), host, members, options);
         cluster.begin_members()?;
         cluster.begin_presence()?;
         cluster.begin_addresses()?;
@@ -230,8 +234,8 @@ impl Cluster {
                 cluster.link_changed(link, why);
             }
         }));
-        if options.join_ms > 0 {
-            events.wait_until_up(options.join_ms)?;
+        if join_ms > 0 {
+            events.wait_until_up(join_ms)?;
             cluster.members.wait_until_claimed(&cluster.node, until)?;
         }
         Ok(cluster)
@@ -251,6 +255,11 @@ impl Cluster {
     /// Whether there are no other nodes, and never will be.
     fn is_local(&self) -> bool {
         self.name.is_empty()
+    }
+
+    /// What it was joined with.
+    pub(crate) fn options(&self) -> &Arc<ClusterOptions> {
+        &self.options
     }
 
     /// How it stands.
@@ -376,12 +385,16 @@ impl Cluster {
     }
 }
 
-/// The addresses behind the URL of a cluster. Waits for the cluster's servers.
-pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
+/// The addresses behind the URL of a cluster, for somebody who joins his own with these options. Waits for the cluster's
+/// servers.
+pub(crate) fn look_up(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<SockAddr>> {
     #[cfg(feature = "cluster")]
-    return nats::outside::look_up(target);
+    return nats::outside::look_up(target, options);
     #[cfg(not(feature = "cluster"))]
-    Err(no_clusters(target))
+    {
+        let _ = options;
+        Err(no_clusters(target))
+    }
 }
 
 /// Calls a service behind the URL of a cluster, and waits for the answer.

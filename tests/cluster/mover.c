@@ -1,9 +1,10 @@
 /*
  * Clients that move.
  *
- *     mover node CLUSTER-URL NAME           an echo server that listens under "echo"
+ *     mover node CLUSTER-URL NAME [CA]      an echo server that listens under "echo"
  *     mover clients TARGET COUNT            so many connections, each of which asks again and again
  *     mover ask TARGET TEXT                 ahoy_request, once
+ *     mover inside CLUSTER-URL TARGET [CA]  ahoy_connect by a node of the cluster, which asks once
  *
  * The clients: in "report", "clear"; out "served COUNT longest MILLISECONDS downs TIMES": how many are served, the
  * longest time that any waited for an answer since it was first served, or since "clear", and how often one was lost.
@@ -34,10 +35,10 @@ static long now_ms(void)
 
 static void echo(ahoy_conn conn, const void *data, size_t len, void *user) { (void)user, ahoy_send(conn, data, len); }
 
-static int node(const char *url, const char *name)
+static int node(const char *url, const char *name, const char *ca)
 {
     char address[128], line[64];
-    ahoy_cluster_options particulars = { .size = sizeof particulars, .node = name, .join_ms = 5000 };
+    ahoy_cluster_options particulars = { .size = sizeof particulars, .node = name, .join_ms = 5000, .ca_file = ca };
     ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0?name=echo&framing=lines",
         .workers = 1, .on_message = echo, .cluster = url, .cluster_options = &particulars };
     ahoy_server server;
@@ -108,9 +109,38 @@ static int once(const char *target, const char *text)
     return printf("answer %s\n", answer), 0;
 }
 
+static void tell(ahoy_conn conn, const void *data, size_t len, void *user)
+{
+    (void)user;
+    printf("answer %.*s\n", (int)len, (const char *)data), fflush(stdout);
+    ahoy_conn_close(conn);
+}
+
+static void ended(ahoy_conn conn, ahoy_status reason, void *user)
+{
+    (void)user;
+    if (reason) printf("failed %s\n", ahoy_status_name(reason)), fflush(stdout);
+    ahoy_server_stop(ahoy_conn_server(conn), 1000);
+}
+
+static int inside(const char *url, const char *target, const char *ca)
+{
+    ahoy_cluster_options particulars = { .size = sizeof particulars, .join_ms = 5000, .ca_file = ca };
+    ahoy_server_options options = { .size = sizeof options, .workers = 1, .framing = AHOY_FRAMING_LINES,
+        .on_message = tell, .on_close = ended, .cluster = url, .cluster_options = &particulars };
+    ahoy_server server;
+    ahoy_conn conn;
+    if (ahoy_server_start(&options, &server)) return printf("failed %s\n", ahoy_last_error()), 1;
+    if (ahoy_connect(server, target, NULL, &conn) || ahoy_send(conn, "hi", 2))
+        return printf("failed %s\n", ahoy_last_error()), 1;
+    return ahoy_server_wait(server);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc == 4 && !strcmp(argv[1], "node")) return node(argv[2], argv[3]);
+    const char *ca = argc == 5 ? argv[4] : NULL;
+    if (argc >= 4 && !strcmp(argv[1], "node")) return node(argv[2], argv[3], ca);
+    if (argc >= 4 && !strcmp(argv[1], "inside")) return inside(argv[2], argv[3], ca);
     if (argc == 4 && !strcmp(argv[1], "clients")) return many(argv[2], atoi(argv[3]));
     if (argc == 4 && !strcmp(argv[1], "ask")) return once(argv[2], argv[3]);
     return 2;

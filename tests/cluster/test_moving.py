@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+from authority import Authority
 from brokers import Brokers
 from nodes import Node
 from talkers import PROGRAMS
@@ -54,6 +55,21 @@ def test_a_node_that_freezes_is_not_chosen():
         for _ in range(10):
             with Node(MOVER, "ask", "cluster+" + brokers.url("chat") + "/echo", "hi") as asking:
                 asking.expect("^answer hi$")
+
+
+def test_a_node_connects_as_it_has_joined():
+    """With its own authority, and with its own login unless the URL has one; somebody else has nothing but the URL."""
+    with Authority() as ours, Brokers(tls=ours, user="ahoy", password="secret") as brokers:
+        url, bare = brokers.url("chat"), brokers.url("chat", login="")
+        with Node(MOVER, "node", url, "n", ours.ca_file) as node:
+            node.expect("^ready ")
+            wrong = brokers.url("chat", login="ahoy:wrong@")
+            for target, answer in ((bare, "answer hi"), (url, "answer hi"), (wrong, "failed AHOY_ERR_CREDENTIALS")):
+                with Node(MOVER, "inside", url, f"cluster+{target}/echo", ours.ca_file) as inside:
+                    inside.expect(f"^{answer}$")
+                    assert inside.wait() == 0
+            with Node(MOVER, "ask", f"cluster+{url}/echo", "hi") as asking:
+                asking.expect("^failed AHOY_ERR_CERTIFICATE: ")
 
 
 def test_nobody_listens_there():

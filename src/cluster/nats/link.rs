@@ -41,21 +41,10 @@ impl Connect {
                 std::fs::File::open(file).map_err(|error| Error::system(format_args!("open {file}"), &error))?;
             }
         }
-        let mut options = options.clone();
-        match &url.login {
-            Some((user, Some(password))) => {
-                options.user.get_or_insert_with(|| (user.clone(), password.clone()));
-            }
-            Some((token, None)) => {
-                options.token.get_or_insert_with(|| token.clone());
-            }
-            None => {}
-        }
-        Ok(Self { url: url.clone(), name: node.to_owned(), options })
+        Ok(Self { url: url.clone(), name: node.to_owned(), options: options.clone() })
     }
 
     async fn connect(&self, echo: Echo, events: mpsc::UnboundedSender<Event>) -> Result<Client> {
-        let options = &self.options;
         let mut connect = ConnectOptions::new()
             .name(&self.name)
             .ping_interval(PING)
@@ -71,22 +60,7 @@ impl Connect {
         if echo == Echo::No {
             connect = connect.no_echo();
         }
-        if let Some((user, password)) = &options.user {
-            connect = connect.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &options.token {
-            connect = connect.token(token.clone());
-        }
-        if let Some(file) = &options.credentials {
-            let read = connect.credentials_file(file).await;
-            connect = read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?;
-        }
-        if let Some(file) = &options.ca_file {
-            connect = connect.add_root_certificates(file.into());
-        }
-        if let Some((cert, key)) = &options.client_cert {
-            connect = connect.add_client_certificate(cert.into(), key.into());
-        }
+        let connect = identified(connect, &self.options).await?;
         connect.connect(self.url.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed, &self.url))
     }
 
@@ -95,6 +69,27 @@ impl Connect {
         let colon = if why.is_empty() { "" } else { ": " };
         Error::new(Status::Disconnected, format!("{}: the link is lost{colon}{}", self.url, error::reason(why)))
     }
+}
+
+/// With who we are, and who may vouch for the servers.
+pub(super) async fn identified(mut connect: ConnectOptions, options: &ClusterOptions) -> Result<ConnectOptions> {
+    if let Some((user, password)) = &options.user {
+        connect = connect.user_and_password(user.clone(), password.clone());
+    }
+    if let Some(token) = &options.token {
+        connect = connect.token(token.clone());
+    }
+    if let Some(file) = &options.credentials {
+        let read = connect.credentials_file(file).await;
+        connect = read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?;
+    }
+    if let Some(file) = &options.ca_file {
+        connect = connect.add_root_certificates(file.into());
+    }
+    if let Some((cert, key)) = &options.client_cert {
+        connect = connect.add_client_certificate(cert.into(), key.into());
+    }
+    Ok(connect)
 }
 
 /// Not at all at first, then twice as long each time.
