@@ -268,6 +268,10 @@ INSTALLED := $(LIBDIR)/$(SO) $(LIBDIR)/libahoy.so.$(ABI) $(LIBDIR)/libahoy.so $(
 # The C driver adds libgcc and libc itself, and knows which forms a static program needs.
 LIBS_PRIVATE = $(filter-out -lgcc_s -lc,$(shell cat $(RAW).libs))
 
+# The folders that may be there for us alone: they go if nothing is left in them. Those that every system has stay.
+FOLDERS := $(LIBDIR)/cmake/Ahoy $(LIBDIR)/cmake $(LIBDIR)/pkgconfig $(DOCDIR) $(MANDIR)/man3 \
+           $(filter-out /usr/include /usr/local/include,$(INCLUDEDIR))
+
 space := $(subst ,, )
 
 # Below the prefix the paths stay relative to it, so that a tree can be moved (pkg-config --define-prefix).
@@ -306,7 +310,7 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 uninstall: ## remove what install has put there
 	$(call say,REMOVE,$(DESTDIR)$(PREFIX))
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED) $(MANDIR)/man3/ahoy.3 $(MANDIR)/man3/ahoy_*.3)
-	$(Q)rmdir $(DESTDIR)$(LIBDIR)/cmake/Ahoy $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	$(Q)rmdir $(addprefix $(DESTDIR),$(FOLDERS)) 2>/dev/null || true
 	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
 
 # --- The rest ------------------------------------------------------------------------------------
