@@ -82,7 +82,14 @@ def test_usage():
 
 
 def test_on_loopback():
+    """One after the other: the addresses are the same."""
     need_loopback()
+    without_namespaces()
+    if os.geteuid() == 0:
+        without_rights()
+
+
+def without_namespaces():
     with Node(SCRIPT, "--check", name="cluster.sh", env={"NAMESPACES": "0"}) as node:
         hears(node)
         assert node.wait() == 0
@@ -90,11 +97,8 @@ def test_on_loopback():
         assert node.errors == []
 
 
-def test_without_rights():
+def without_rights():
     """It tells why there are no namespaces, what comes back how, and ends when it is told so."""
-    if os.geteuid() != 0:
-        raise Skip("only root has rights to lose")
-    need_loopback()
     with Node(*WITHOUT_RIGHTS, SCRIPT, name="cluster.sh", env={"NAMESPACES": "1", "PATH": PATH}) as node:
         nats = int(node.expect("kill -9 ([0-9]+) +# nats2$")[1])
         node.expect(r"nats-server -c /\S+/nats2\.conf$")
