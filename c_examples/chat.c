@@ -26,11 +26,19 @@ static void enter(ahoy_conn conn, void *user)
 
 static void leave(ahoy_conn conn, ahoy_status reason, void *user) { (void)reason, say(conn, "(leaves)", 8, user); }
 
+/* Of a cluster: this node is in it, or why it is not. */
+static void stand(ahoy_server server, int32_t state, ahoy_status reason, void *user)
+{
+    const char *how = state == AHOY_CLUSTER_JOINING ? "joining" : state == AHOY_CLUSTER_DISCONNECTED ? "cut off" : "joined";
+    (void)server, (void)user;
+    fprintf(stderr, "chat: %s%s%s\n", how, reason ? ": " : "", reason ? ahoy_last_error() : "");
+}
+
 int main(int argc, char **argv)
 {
     ahoy_server_options options = { .size = sizeof options, .listen = argc > 1 ? argv[1] : "tcp://127.0.0.1:9000",
         .framing = AHOY_FRAMING_LINES, .on_open = enter, .on_message = say, .on_close = leave,
-        .cluster = argc > 2 ? argv[2] : NULL };
+        .cluster = argc > 2 ? argv[2] : NULL, .on_cluster_state = stand };
     ahoy_server server;
     char address[128];
     if (ahoy_server_start(&options, &server) || ahoy_server_address(server, 0, address, sizeof address))

@@ -24,12 +24,17 @@ int main(int argc, char **argv)
     struct sockaddr_in address = { .sin_family = AF_INET };
     socklen_t address_bytes = sizeof address;
     struct timeval patience = { .tv_sec = 10 };
-    int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    char *end = "";
+    long port = argc > 1 ? strtol(argv[1], &end, 10) : 8888;
+    int on = 1, listener;
 
+    if (argc > 2 || *end != '\0' || end == argv[1] || port < 0 || port > 65535)
+        return fprintf(stderr, "usage: greet_fd [PORT]\n"), 2;
+    listener = socket(AF_INET, SOCK_STREAM, 0);
     if (listener < 0) fail("socket");
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     address.sin_addr.s_addr = htonl(INADDR_ANY);
-    address.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 8888));
+    address.sin_port = htons((uint16_t)port);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0) fail("bind");
     if (listen(listener, 3) < 0) fail("listen");
     if (getsockname(listener, (struct sockaddr *)&address, &address_bytes) < 0) fail("getsockname");

@@ -177,10 +177,11 @@ static int write_png(const char *path)
 
 int main(int argc, char **argv)
 {
-    const char *mode = argc > 2 ? argv[1] : "";
-    int is_node = !strcmp(mode, "node"), is_client = !strcmp(mode, "client") && argc > 3, is_alone = !strcmp(mode, "alone");
+    const char *mode = argc > 2 && *argv[2] != '-' ? argv[1] : "";
+    int is_node = !strcmp(mode, "node"), is_client = !strcmp(mode, "client"), is_alone = !strcmp(mode, "alone");
     int at = is_client ? 3 : 2; /* where the picture's name is */
-    const char *iterations = argc > at + 1 ? argv[at + 1] : "2000";
+    char *end = "";
+    long iterations = argc > at + 1 ? strtol(argv[at + 1], &end, 10) : 2000;
     ahoy_cluster_options cluster = { .size = sizeof cluster, .join_ms = 10000 };
     ahoy_server_options options = { .size = sizeof options, .cluster = is_alone ? NULL : argv[2],
                                     .cluster_options = &cluster };
@@ -189,7 +190,8 @@ int main(int argc, char **argv)
     sigset_t signals;
     int got, failed = 0;
 
-    if (!is_node && !is_client && !is_alone)
+    if (!is_node && !is_client && !is_alone) at = argc; /* nothing is where it has to be */
+    if (argc <= at || argc > at + (is_node ? 1 : 2) || *end != '\0' || iterations < 1 || iterations > INT32_MAX)
         return fprintf(stderr, "usage: render alone PNG | node URL | client URL PNG  [ITERATIONS]\n"), 2;
     sigemptyset(&signals), sigaddset(&signals, SIGINT), sigaddset(&signals, SIGTERM);
     sigprocmask(SIG_BLOCK, &signals, NULL);
@@ -203,7 +205,7 @@ int main(int argc, char **argv)
         clock_gettime(CLOCK_REALTIME, &now);
         run = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
         if (ahoy_queue_work(server, "results", &work, on_result, NULL, NULL, NULL)) return ahoy_perror("work"), 1;
-        failed = push_stripes((uint32_t)strtoul(iterations, NULL, 10));
+        failed = push_stripes((uint32_t)iterations);
         pthread_mutex_lock(&lock);
         while (left > 0 && !failed) pthread_cond_wait(&complete, &lock);
         pthread_mutex_unlock(&lock);

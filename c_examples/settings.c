@@ -42,8 +42,8 @@ static ahoy_status change(ahoy_kv kv, const char *name, const char *value)
 
 int main(int argc, char **argv)
 {
-    const char *where = argc > 1 ? argv[1] : NULL;
-    int is_cluster = where != NULL && strstr(where, "://") != NULL;
+    const char *where = argc == 2 ? argv[1] : "-";
+    int is_cluster = strstr(where, "://") != NULL;
     ahoy_cluster_options joining = { .size = sizeof joining, .join_ms = 5000 };
     ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0",
                                     .cluster = is_cluster ? where : NULL, .cluster_options = &joining };
@@ -52,6 +52,7 @@ int main(int argc, char **argv)
     ahoy_kv kv;
     char line[1024];
 
+    if (*where == '-') return fprintf(stderr, "usage: settings CLUSTER-URL | FILE\n"), 2;
     if (ahoy_server_start(&options, &server)) return ahoy_perror("start"), 1;
     if (ahoy_kv_open(server, "settings", &keeping, &kv)) return ahoy_perror("open"), 1;
     if (ahoy_kv_watch(kv, NULL, 0, on_change, NULL, NULL, NULL)) return ahoy_perror("watch"), 1;

@@ -17,6 +17,7 @@ static struct topic {
     uint64_t connections, heard, heard_before;
 } topics[TOPICS_MAX];
 static int topic_count;
+static char standing[256] = "joining";
 
 static const char *state_name(int32_t state)
 {
@@ -26,6 +27,13 @@ static const char *state_name(int32_t state)
     case AHOY_MEMBER_LEFT: return "gone";
     default: return "unknown";
     }
+}
+
+static void stand(ahoy_server server, int32_t state, ahoy_status reason, void *user)
+{
+    const char *how = state == AHOY_CLUSTER_JOINING ? "joining" : state == AHOY_CLUSTER_DISCONNECTED ? "cut off" : "joined";
+    (void)server, (void)user;
+    snprintf(standing, sizeof standing, "%s%s%s", how, reason ? ": " : "", reason ? ahoy_last_error() : "");
 }
 
 static void heard(ahoy_server server, const char *name, const void *data, size_t len, void *user)
@@ -53,12 +61,9 @@ static void show_node(ahoy_server server, const ahoy_member *node, void *user)
 static void show(ahoy_timer timer, ahoy_conn conn, void *user)
 {
     ahoy_server server = *(ahoy_server *)user;
-    int32_t state = 0;
     (void)timer, (void)conn;
-    ahoy_cluster_state(server, &state);
-    printf("\033[H\033[J  %s\n\n  %-28s %-8s %8s %7s %8s  %s\n",
-           state == AHOY_CLUSTER_JOINED || state == AHOY_CLUSTER_REJOINED ? "joined" : "cut off: trying to join", "node",
-           "state", "clients", "busy", "since", "listens on");
+    printf("\033[H\033[J  %s\n\n  %-28s %-8s %8s %7s %8s  %s\n", standing, "node", "state", "clients", "busy", "since",
+           "listens on");
     ahoy_members(server, show_node, NULL, NULL);
     printf("\n  %-28s %8s %12s\n", "topic", "clients", "messages/s");
     for (struct topic *topic = topics; topic < topics + topic_count; topic++) {
@@ -73,8 +78,8 @@ static void show(ahoy_timer timer, ahoy_conn conn, void *user)
 int main(int argc, char **argv)
 {
     static ahoy_server server;
-    if (argc < 2) return fprintf(stderr, "usage: watch CLUSTER-URL [TOPIC...]\n"), 2;
-    ahoy_server_options options = { .size = sizeof options, .workers = 1, .cluster = argv[1] };
+    if (argc < 2 || *argv[1] == '-') return fprintf(stderr, "usage: watch CLUSTER-URL [TOPIC...]\n"), 2;
+    ahoy_server_options options = { .size = sizeof options, .workers = 1, .cluster = argv[1], .on_cluster_state = stand };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("watch"), 1;
     for (topic_count = 0; topic_count < argc - 2 && topic_count < TOPICS_MAX; topic_count++) {
         struct topic *topic = &topics[topic_count];

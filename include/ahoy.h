@@ -490,8 +490,9 @@ typedef struct ahoy_cluster_options {
 /**
  * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
  * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
- * AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Runs on a
- * worker, one call after the other. Any call is legal.
+ * AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Where it is not
+ * AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Runs on a worker, one call
+ * after the other. Any call is legal.
  */
 typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_status reason,
                                       void *user);
@@ -824,6 +825,10 @@ typedef struct ahoy_stats {
  *         _ADDRESS_UNAVAILABLE, _PERMISSION, _NOT_FOUND: what the system says to it.
  *         AHOY_ERR_DESCRIPTORS, _MEMORY, _THREAD: what ran out. After an error nothing is left: no thread,
  *         no descriptor, no socket file, and `user` is still the program's.
+ *
+ * It does not wait for the cluster: that is joined as soon as it can be (on_cluster_state tells). With `join_ms` in
+ * `ahoy_cluster_options` it does wait, and AHOY_ERR_DISCONNECTED, _CREDENTIALS, _CERTIFICATE, _NAME, _NODE_TAKEN
+ * say why it was in vain.
  *
  * A socket file that a dead process left behind is replaced; one where somebody still listens is not
  * (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
@@ -1445,7 +1450,8 @@ ahoy_status ahoy_offer_end(ahoy_offer offer);
  *
  * @return AHOY_OK: on its way. AHOY_ERR_STALE: the call is answered already, by the program or, when its time was up or
  *         the server stopped, for it. AHOY_ERR_TOO_LONG: the cluster carries at most 1 MiB, or what its servers
- *         are set to; the call is still to be answered. AHOY_ERR_NULL, AHOY_ERR_MEMORY, AHOY_ERR_STOPPED.
+ *         are set to; the call is still to be answered. AHOY_ERR_AGAIN: 64 MiB of answers wait for the cluster already;
+ *         this one is lost, and the call is over. AHOY_ERR_NULL, AHOY_ERR_MEMORY, AHOY_ERR_STOPPED.
  *
  * Since 0.3.
  */
@@ -1599,7 +1605,8 @@ typedef struct ahoy_kv_put_options {
 } ahoy_kv_put_options;
 
 /**
- * Opens a bucket, or makes it. Waits for the cluster.
+ * Opens a bucket, or makes it. Waits for the answer of the cluster's servers, but not for a cluster that is not joined:
+ * that is AHOY_ERR_DISCONNECTED, at once.
  *
  * @param name     1 to 64 letters, digits, - and _. Other NATS clients know the bucket as CLUSTER_NAME.
  * @param options  NULL: the defaults.
@@ -1728,8 +1735,9 @@ ahoy_status ahoy_kv_update_wait(ahoy_kv kv, const void *key, size_t key_bytes, c
  * Deletes a key.
  *
  * @param revision  only if the key has this one; 0: whatever it has, also if there is none.
- * @param on_done   called exactly once, with the revision of the deletion. AHOY_ERR_REVISION: the key has another, or
- *                  there is none. Otherwise as that of `ahoy_kv_put`.
+ * @param on_done   called exactly once, with the revision of the deletion, which is no condition for what follows: who
+ *                  wants to write where a key was deleted uses `ahoy_kv_create`. AHOY_ERR_REVISION: the key has
+ *                  another, or there is none. Otherwise as that of `ahoy_kv_put`.
  * @return as `ahoy_kv_put`. Since 0.3.
  */
 ahoy_status ahoy_kv_delete(ahoy_kv kv, const void *key, size_t key_bytes, uint64_t revision,
@@ -1939,7 +1947,8 @@ ahoy_status ahoy_job_progress(ahoy_job job);
 /**
  * Gives a job up: it goes to the dead jobs at once.
  *
- * @param reason  what its header Ahoy-Dead-Reason says: up to 255 bytes of UTF-8. NULL: "dropped".
+ * @param reason  what its header Ahoy-Dead-Reason says: up to 255 bytes of UTF-8. NULL: "dropped". (A job that is
+ *                so long that the servers take no headers with it has none.)
  * @return as `ahoy_job_done`. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the reason is none, and the job has not ended.
  *         Since 0.3.
  */
@@ -1977,10 +1986,20 @@ ahoy_status ahoy_queue_counts_wait(ahoy_server server, const char *queue, uint64
  * `ahoy_connect` gives a server a connection that it opens itself, with the same callbacks as those it
  * accepts. `ahoy_request` is for scripts and tests: one question, one answer, no server.
  *
- * Both take one URL or several with commas between: tcp://, unix:, udp://, unixgram:. They are tried in order;
- * those after the first stand in for it. A name with several addresses is tried in the order of "happy
- * eyeballs" (RFC 8305): IPv6 and IPv4 in turn, the next one 250 ms after the last if that has not answered,
- * and the first that answers is taken.
+ * Both take one URL or several with commas between: tcp://, unix:, udp://, unixgram:, cluster+nats://,
+ * cluster+tls://. They are tried in order; those after the first stand in for it. A name with several
+ * addresses is tried in the order of "happy eyeballs" (RFC 8305): IPv6 and IPv4 in turn, the next one 250 ms
+ * after the last if that has not answered, and the first that answers is taken.
+ *
+ * "cluster+nats://10.0.0.1,10.0.0.2/chat/echo" is whichever node of the cluster "chat" listens under the name
+ * "echo" (.listen = "tcp://10.0.0.7:9000?name=echo"); without a name at the end, whichever listens at all. One is
+ * chosen at random, anew at each connecting, so that a client moves when its node is gone. Only tcp:// listeners
+ * are found so: the path of a unix: one means something on its own machine alone. With cluster+tls:// the NATS
+ * servers are spoken to in TLS; the node that was found is not.
+ *
+ * `ahoy_connect` comes to those NATS servers with the certificates of its server's own cluster (see `ahoy_cluster_options`),
+ * and with its login if the URL has none ("user:password@host", "token@host") and names only servers of that cluster.
+ * `ahoy_request` has no server: it has the login in the URL, and trusts whom the system trusts.
  * ============================================================================================== */
 
 /** How `ahoy_connect` connects. Set `size`, leave the rest zero for the defaults. */
@@ -2060,7 +2079,9 @@ typedef struct ahoy_request_options {
  * AHOY_ERR_REFUSED: nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer
  * within `connect_ms`. AHOY_ERR_NOT_FOUND, AHOY_ERR_PERMISSION: what the system says of a Unix path.
  * AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran out. AHOY_ERR_AGAIN: too many names
- * wait to be resolved. With several URLs it is the last one's. on_close comes without an on_open then.
+ * wait to be resolved. In a cluster: AHOY_ERR_NO_SERVICE: no node listens under the name. AHOY_ERR_DISCONNECTED:
+ * none of its NATS servers answers. AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE: they do not let us in, or we do
+ * not trust them. AHOY_ERR_UNSUPPORTED: this library is built without clusters. With several URLs it is the last one's. on_close comes without an on_open then.
  * Since 0.2.
  */
 ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connect_options *options,
@@ -2079,7 +2100,14 @@ ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connec
  * @param received  receives the length of the answer, without the zero byte; NULL if you do not care.
  * @return AHOY_OK. AHOY_ERR_TOO_LONG: the answer does not fit. AHOY_ERR_EOF: the peer ended without an
  *         answer. AHOY_ERR_NAME, _REFUSED, _UNREACHABLE, _RESET: the last URL's. AHOY_ERR_TIMEOUT.
+ *         In a cluster: AHOY_ERR_NO_SERVICE: nobody listens under the name, and nobody offers a service that is
+ *         called so. AHOY_ERR_DISCONNECTED, _CREDENTIALS, _CERTIFICATE, _UNSUPPORTED: as with `ahoy_connect`. Of a
+ *         service: AHOY_ERR_UNKNOWN_OUTCOME: its answer is lost, and it may have done what it was asked or not.
+ *         AHOY_ERR_FAILED: it has answered that it failed. AHOY_ERR_AGAIN: it has too much in hand.
  *         AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG. AHOY_ERR_DEADLOCK: inside a callback.
+ *
+ * In a cluster the service of the name is called where no node listens under it; once more if the question is
+ * `idempotent` and its answer was lost.
  *
  * Waits on the calling thread. No thread and no descriptor is left (but that of a name server that does not
  * answer, for a while). Since 0.2.

@@ -6,18 +6,43 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-check=${1:-}
-folder=$(mktemp -d)
-nats=$(command -v target/python/bin/nats-server || command -v nats-server)
-bridge=ahoy-demo
-declare -A pids
+fail() {
+    echo "cluster.sh: $*" >&2
+    exit 1
+}
+case $#,${1:-} in
+    0, | 1,--check) check=${1:-} ;;
+    1,-h | 1,--help) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0"; exit ;;
+    *) echo "usage: cluster.sh [--check]      (not \"$*\")" >&2; exit 2 ;;
+esac
+nats=$(command -v target/python/bin/nats-server || command -v nats-server) ||
+    fail "there is no nats-server: make cluster installs one"
+for example in chat watch; do
+    [ -x c_examples/build/$example ] || fail "c_examples/build/$example is not there: make examples builds it"
+done
 
-# Everything that was started is ended, whatever has happened.
+folder=$(mktemp -d)
+bridge=ahoy-demo
+namespaces=
+declare -A pids commands
+
+# The hosts, and what somebody who was killed may have left of them. Cables go by themselves only when nothing runs on
+# their hosts any more, and the reader may have started something there.
+remove_hosts() {
+    for n in 1 2 3; do
+        ip link delete "ahoy-veth$n" 2>/dev/null || true
+        ip netns delete "$bridge-$n" 2>/dev/null || true
+    done
+}
+
+# Everything that was started is ended, whatever has happened, and however often Ctrl-C is pressed.
 clean_up() {
+    trap '' INT TERM
+    disown -a
     for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    if [ -n "${namespaces:-}" ]; then
-        for n in 1 2 3; do ip netns delete "$bridge-$n" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done; done
+    if [ -n "$namespaces" ]; then
+        remove_hosts
         ip link delete "$bridge" 2>/dev/null || true
     fi
     rm -rf "$folder"
@@ -25,9 +50,12 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 0' INT TERM
 
-# A bridge here, and behind it three hosts.
+# A bridge here, and behind it three hosts. Who has made the bridge has the names of all of them.
 make_hosts() {
-    ip link add "$bridge" type bridge && ip address add 10.77.77.254/24 dev "$bridge" && ip link set "$bridge" up || return 1
+    ip link add "$bridge" type bridge || return 1
+    namespaces=1
+    remove_hosts
+    ip address add 10.77.77.254/24 dev "$bridge" && ip link set "$bridge" up || return 1
     for n in 1 2 3; do
         ip netns add "$bridge-$n" && ip link add "ahoy-veth$n" type veth peer name eth0 netns "$bridge-$n" &&
             ip link set "ahoy-veth$n" master "$bridge" up &&
@@ -35,19 +63,29 @@ make_hosts() {
             ip -n "$bridge-$n" link set eth0 up && ip -n "$bridge-$n" link set lo up || return 1
     done
 }
-namespaces=1
-if [ "${NAMESPACES:-1}" = 0 ]; then
-    namespaces=
-elif ! make_hosts 2>"$folder/ip.log"; then
-    clean_up
-    folder=$(mktemp -d)
-    namespaces=
+if [ "${NAMESPACES:-1}" != 0 ]; then
+    if ip link show "$bridge" >/dev/null 2>&1; then
+        fail "$bridge is there: another one runs (or was killed: ip link delete $bridge)"
+    elif ! make_hosts 2>"$folder/ip.log"; then
+        echo "cluster.sh: addresses of the loopback instead of namespaces: $(head -n 1 "$folder/ip.log")" >&2
+        if [ -n "$namespaces" ]; then
+            remove_hosts
+            ip link delete "$bridge" 2>/dev/null || true
+            namespaces=
+        fi
+    fi
 fi
 host() { if [ -n "$namespaces" ]; then echo "10.77.77.$1"; else echo "127.77.77.$1"; fi; }
-on_host() {
-    local n=$1
-    shift
-    if [ -n "$namespaces" ]; then exec ip netns exec "$bridge-$n" "$@"; else exec "$@"; fi
+
+# Starts a command on a host, under a name. Bash forgets the job, or it would say each time that one was killed.
+start() {
+    local name=$1 n=$2
+    shift 2
+    [ -z "$namespaces" ] || set -- ip netns exec "$bridge-$n" "$@"
+    commands[$name]=$*
+    "$@" >"$folder/$name.log" 2>&1 &
+    pids[$name]=$!
+    disown
 }
 
 servers=$(host 1):4222,$(host 2):4222,$(host 3):4222
@@ -60,28 +98,27 @@ jetstream { store_dir: "$folder/store$n", max_memory_store: 64MB, max_file_store
 cluster { name: demo, listen: $(host "$n"):6222,
   routes: [ nats-route://$(host 1):6222, nats-route://$(host 2):6222, nats-route://$(host 3):6222 ] }
 CONF
-    (on_host "$n" "$nats" -c "$folder/nats$n.conf" >"$folder/nats$n.log" 2>&1) &
-    pids[nats$n]=$!
+    start "nats$n" "$n" "$nats" -c "$folder/nats$n.conf"
 }
-start_chat() {
-    (on_host "$1" c_examples/build/chat "tcp://$(host "$1"):9000" "nats://$servers/demo" 2>"$folder/chat$1.log") &
-    pids[chat$1]=$!
-}
+start_chat() { start "chat$1" "$1" c_examples/build/chat "tcp://$(host "$1"):9000" "nats://$servers/demo"; }
 
-# Waits until a file says something.
+# Waits until a file says something, as long as who writes it runs.
 wait_for() {
-    local tries=0
-    until grep -q "$2" "$1" 2>/dev/null; do
+    local file=$1 text=$2 pid=${pids[$3]} tries=0
+    until grep -q "$text" "$file" 2>/dev/null; do
         tries=$((tries + 1))
-        [ "$tries" -lt 600 ] || { echo "cluster.sh: \"$2\" is not in $1:" >&2; cat "$1" >&2; exit 1; }
+        if [ "$tries" = 600 ] || ! kill -0 "$pid" 2>/dev/null; then
+            cat "$file" >&2
+            fail "$3 has not said \"$text\""
+        fi
         sleep 0.05
     done
 }
 
 for n in 1 2 3; do start_nats $n; done
-for n in 1 2 3; do wait_for "$folder/nats$n.log" 'Server is ready'; done
+for n in 1 2 3; do wait_for "$folder/nats$n.log" 'Server is ready' nats$n; done
 for n in 1 2 3; do start_chat $n; done
-for n in 1 2 3; do wait_for "$folder/chat$n.log" 'listening on'; done
+for n in 1 2 3; do wait_for "$folder/chat$n.log" 'listening on' chat$n; done
 
 if [ "$check" = --check ]; then
     # Somebody on each node, as long as the check lasts.
@@ -89,8 +126,9 @@ if [ "$check" = --check ]; then
         mkfifo "$folder/say$n"
         nc -N "$(host $n)" 9000 <"$folder/say$n" >"$folder/heard$n" 2>/dev/null &
         pids[nc$n]=$!
+        disown
         eval "exec 1$n>\"$folder/say$n\""
-        wait_for "$folder/heard$n" Welcome
+        wait_for "$folder/heard$n" Welcome nc$n
     done
     all_heard() {
         local text=$1 n
@@ -103,7 +141,7 @@ if [ "$check" = --check ]; then
         shift 2
         until all_heard "$text" "$@"; do
             tries=$((tries + 1))
-            [ "$tries" -lt 200 ] || { echo "cluster.sh: \"$text\" was not heard" >&2; exit 1; }
+            [ "$tries" -lt 200 ] || fail "\"$text\" was not heard"
             echo "$text" >&"1$from"
             sleep 0.1
         done
@@ -128,7 +166,14 @@ Watch it:       c_examples/build/watch nats://$servers/demo lobby
 Kill any of them, and it goes on (a client of a chat server that is gone has to call another):
 
 $(for name in nats1 nats2 nats3 chat1 chat2 chat3; do echo "    kill -9 ${pids[$name]}        # $name"; done)
-$([ -n "$namespaces" ] && echo "    ip -n $bridge-1 link set eth0 down        # cuts the first pair off (up: back again)")
-Ctrl-C ends all of it.
+$([ -z "$namespaces" ] || echo "    ip -n $bridge-1 link set eth0 down        # cuts the first pair off (up: back again)")
+
+What was killed comes back in a terminal of its own, in this folder; Ctrl-C there ends it:
+
+$(for name in nats1 nats2 nats3 chat1 chat2 chat3; do echo "    ${commands[$name]}"; done)
+
+Ctrl-C here ends all the others.
 TEXT
+sleep infinity &
+pids[rest]=$!
 wait

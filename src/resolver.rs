@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use socket2::SockAddr;
 
 use crate::cluster;
+use crate::cluster::options::ClusterOptions;
 use crate::fault::{self, Call};
 use crate::log::Inside;
 use crate::net::Endpoint;
@@ -26,9 +27,16 @@ const JOBS_MAX: usize = 1024;
 /// no longer looked up (`Status::Timeout`), so that a client that tries again and again does not fill the queue
 /// with what nobody waits for. A lookup that has begun cannot be ended; `done` is called when it is over.
 ///
+/// Nodes of a cluster are asked as `options` say; None: as somebody who has nothing but the URL.
+///
 /// On an error `done` is dropped without a call: `Status::Again` when too many names wait, `Status::Thread` when the
 /// system gives no thread.
-pub(crate) fn resolve(endpoint: Endpoint, until_ms: u64, done: Done) -> Result<()> {
+pub(crate) fn resolve(
+    endpoint: Endpoint,
+    options: Option<Arc<ClusterOptions>>,
+    until_ms: u64,
+    done: Done,
+) -> Result<()> {
     /// One for the process: threads that wait for a name server belong to no server, and one that is freed does not
     /// have to wait for them. What `done` then finds gone is its own affair.
     static RESOLVER: Resolver = Resolver::new(&look_up);
@@ -36,24 +44,25 @@ pub(crate) fn resolve(endpoint: Endpoint, until_ms: u64, done: Done) -> Result<(
         // The lock may be held for ever: by a thread that the child does not have.
         return Err(Status::Forked.into());
     }
-    RESOLVER.add(Job { endpoint, until_ms, done })
+    RESOLVER.add(Job { endpoint, options: options.unwrap_or_default(), until_ms, done })
 }
 
 /// Whatever has to be waited for: name servers, or the nodes of a cluster.
-fn look_up(endpoint: &Endpoint) -> Result<Vec<SockAddr>> {
+fn look_up(endpoint: &Endpoint, options: &ClusterOptions) -> Result<Vec<SockAddr>> {
     match endpoint {
-        Endpoint::Cluster(target) => cluster::look_up(target),
+        Endpoint::Cluster(target) => cluster::look_up(target, options),
         other => other.look_up(),
     }
 }
 
 struct Job {
     endpoint: Endpoint,
+    options: Arc<ClusterOptions>,
     until_ms: u64,
     done: Done,
 }
 
-type LookUp = dyn Fn(&Endpoint) -> Result<Vec<SockAddr>> + Sync;
+type LookUp = dyn Fn(&Endpoint, &ClusterOptions) -> Result<Vec<SockAddr>> + Sync;
 
 struct Resolver {
     look_up: &'static LookUp,
@@ -130,9 +139,10 @@ impl Resolver {
     }
 
     /// Panics are reported by the hook, and cost no thread.
-    fn carry_out(&self, Job { endpoint, until_ms, done }: Job) {
+    fn carry_out(&self, Job { endpoint, options, until_ms, done }: Job) {
         let found = if sys::now_ms() < until_ms {
-            catch_unwind(AssertUnwindSafe(|| (self.look_up)(&endpoint))).unwrap_or_else(|_| Err(Status::Panic.into()))
+            let found = catch_unwind(AssertUnwindSafe(|| (self.look_up)(&endpoint, &options)));
+            found.unwrap_or_else(|_| Err(Status::Panic.into()))
         } else {
             Err(Error::new(Status::Timeout, format!("{endpoint}: other names were to be resolved first")))
         };
@@ -143,8 +153,8 @@ impl Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Condvar;
     use std::sync::mpsc::{self, Receiver, Sender};
-    use std::sync::{Arc, Condvar};
     use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,7 +203,7 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let look_up = {
             let gate = Arc::clone(&gate);
-            move |endpoint: &Endpoint| {
+            move |endpoint: &Endpoint, _: &ClusterOptions| {
                 let (host, port) = endpoint.host_port().unwrap();
                 match host {
                     "slow" => gate.pass(),
@@ -215,7 +225,7 @@ mod tests {
         let endpoint = Endpoint::Tcp { host: host.to_owned(), port };
         // The receiver may have all it wants.
         let done = Box::new(move |found| drop(answers.send(found)));
-        resolver.add(Job { endpoint, until_ms, done })
+        resolver.add(Job { endpoint, options: Arc::default(), until_ms, done })
     }
 
     fn port(answers: &Receiver<Answer>) -> u16 {
@@ -293,7 +303,12 @@ mod tests {
         let endpoint = || Endpoint::Tcp { host: "quick".to_owned(), port: 1 };
         for _ in 0..10 {
             resolver
-                .add(Job { endpoint: endpoint(), until_ms: NEVER_MS, done: Box::new(|_| panic!("a test")) })
+                .add(Job {
+                    endpoint: endpoint(),
+                    options: Arc::default(),
+                    until_ms: NEVER_MS,
+                    done: Box::new(|_| panic!("a test")),
+                })
                 .unwrap();
         }
         let (answers, found) = mpsc::channel();
@@ -308,7 +323,7 @@ mod tests {
     fn real_names_are_resolved_on_a_thread_of_our_own() {
         let (answers, found) = mpsc::channel();
         let done = move |addresses| answers.send((addresses, thread::current().name().map(str::to_owned))).unwrap();
-        resolve(Endpoint::parse("tcp://localhost:7").unwrap(), NEVER_MS, Box::new(done)).unwrap();
+        resolve(Endpoint::parse("tcp://localhost:7").unwrap(), None, NEVER_MS, Box::new(done)).unwrap();
         let (addresses, thread) = found.recv_timeout(PATIENCE).unwrap();
         assert!(addresses.unwrap().iter().all(|address| address.as_socket().unwrap().ip().is_loopback()));
         assert_eq!(thread.as_deref(), Some("ahoy-resolver"));

@@ -3,10 +3,20 @@
 //! `ahoy_connect` gives a server a connection that it opens itself, with the same callbacks as those it
 //! accepts. `ahoy_request` is for scripts and tests: one question, one answer, no server.
 //!
-//! Both take one URL or several with commas between: tcp://, unix:, udp://, unixgram:. They are tried in order;
-//! those after the first stand in for it. A name with several addresses is tried in the order of "happy
-//! eyeballs" (RFC 8305): IPv6 and IPv4 in turn, the next one 250 ms after the last if that has not answered,
-//! and the first that answers is taken.
+//! Both take one URL or several with commas between: tcp://, unix:, udp://, unixgram:, cluster+nats://,
+//! cluster+tls://. They are tried in order; those after the first stand in for it. A name with several
+//! addresses is tried in the order of "happy eyeballs" (RFC 8305): IPv6 and IPv4 in turn, the next one 250 ms
+//! after the last if that has not answered, and the first that answers is taken.
+//!
+//! "cluster+nats://10.0.0.1,10.0.0.2/chat/echo" is whichever node of the cluster "chat" listens under the name
+//! "echo" (.listen = "tcp://10.0.0.7:9000?name=echo"); without a name at the end, whichever listens at all. One is
+//! chosen at random, anew at each connecting, so that a client moves when its node is gone. Only tcp:// listeners
+//! are found so: the path of a unix: one means something on its own machine alone. With cluster+tls:// the NATS
+//! servers are spoken to in TLS; the node that was found is not.
+//!
+//! `ahoy_connect` comes to those NATS servers with the certificates of its server's own cluster (see `ahoy_cluster_options`),
+//! and with its login if the URL has none ("user:password@host", "token@host") and names only servers of that cluster.
+//! `ahoy_request` has no server: it has the login in the URL, and trusts whom the system trusts.
 
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
@@ -73,7 +83,9 @@ pub struct ahoy_connect_options {
 /// AHOY_ERR_REFUSED: nobody listens. AHOY_ERR_UNREACHABLE: no way there. AHOY_ERR_TIMEOUT: no answer
 /// within `connect_ms`. AHOY_ERR_NOT_FOUND, AHOY_ERR_PERMISSION: what the system says of a Unix path.
 /// AHOY_ERR_DESCRIPTORS, AHOY_ERR_THREAD, AHOY_ERR_MEMORY: what ran out. AHOY_ERR_AGAIN: too many names
-/// wait to be resolved. With several URLs it is the last one's. on_close comes without an on_open then.
+/// wait to be resolved. In a cluster: AHOY_ERR_NO_SERVICE: no node listens under the name. AHOY_ERR_DISCONNECTED:
+/// none of its NATS servers answers. AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE: they do not let us in, or we do
+/// not trust them. AHOY_ERR_UNSUPPORTED: this library is built without clusters. With several URLs it is the last one's. on_close comes without an on_open then.
 /// Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_connect(
@@ -151,7 +163,14 @@ pub struct ahoy_request_options {
 /// @param received  receives the length of the answer, without the zero byte; NULL if you do not care.
 /// @return AHOY_OK. AHOY_ERR_TOO_LONG: the answer does not fit. AHOY_ERR_EOF: the peer ended without an
 ///         answer. AHOY_ERR_NAME, _REFUSED, _UNREACHABLE, _RESET: the last URL's. AHOY_ERR_TIMEOUT.
+///         In a cluster: AHOY_ERR_NO_SERVICE: nobody listens under the name, and nobody offers a service that is
+///         called so. AHOY_ERR_DISCONNECTED, _CREDENTIALS, _CERTIFICATE, _UNSUPPORTED: as with `ahoy_connect`. Of a
+///         service: AHOY_ERR_UNKNOWN_OUTCOME: its answer is lost, and it may have done what it was asked or not.
+///         AHOY_ERR_FAILED: it has answered that it failed. AHOY_ERR_AGAIN: it has too much in hand.
 ///         AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG. AHOY_ERR_DEADLOCK: inside a callback.
+///
+/// In a cluster the service of the name is called where no node listens under it; once more if the question is
+/// `idempotent` and its answer was lost.
 ///
 /// Waits on the calling thread. No thread and no descriptor is left (but that of a name server that does not
 /// answer, for a while). Since 0.2.

@@ -37,8 +37,9 @@ pub const AHOY_CLUSTER_LEFT: i32 = 5;
 
 /// How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
 /// it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
-/// AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Runs on a
-/// worker, one call after the other. Any call is legal.
+/// AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Where it is not
+/// AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Runs on a worker, one call
+/// after the other. Any call is legal.
 pub type ahoy_cluster_state_fn =
     Option<unsafe extern "C" fn(server: ahoy_server, state: i32, reason: Status, user: *mut c_void)>;
 

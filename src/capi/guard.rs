@@ -80,7 +80,7 @@ fn caught(payload: Box<dyn Any + Send>) -> Status {
 /// Keeps the detail of an error for `ahoy_last_error`.
 #[cold]
 #[inline(never)]
-fn fail(error: Error) -> Status {
+pub(super) fn fail(error: Error) -> Status {
     let sentence = error.status.text().to_bytes();
     let detail = if error.detail.is_empty() { sentence } else { error.detail.as_bytes() };
     // A thread that is ending may have given its locals back already: then there is nobody left to ask.

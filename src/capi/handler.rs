@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use super::cluster;
 use super::framing::framing;
+use super::guard::fail;
 use super::handle::{ahoy_conn, ahoy_server};
 use super::pointer::{bytes, optional_text};
 use super::server::{
@@ -141,8 +142,9 @@ impl Handler for CHandler {
         }
     }
 
-    fn on_cluster_state(&self, server: ServerId, state: State, reason: Status) {
+    fn on_cluster_state(&self, server: ServerId, state: State, why: Option<&Error>) {
         if let Some(call) = self.callbacks.on_cluster_state {
+            let reason = why.map_or(Status::Ok, |why| fail(why.again()));
             let server = ahoy_server { id: server.raw() };
             // SAFETY: as above.
             enter_host(|| unsafe { call(server, cluster::number(state), reason, self.callbacks.user) })

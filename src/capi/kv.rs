@@ -145,7 +145,8 @@ unsafe fn ttl_ms(options: *const ahoy_kv_put_options) -> Result<u64> {
 
 // ---- Opening and closing
 
-/// Opens a bucket, or makes it. Waits for the cluster.
+/// Opens a bucket, or makes it. Waits for the answer of the cluster's servers, but not for a cluster that is not joined:
+/// that is AHOY_ERR_DISCONNECTED, at once.
 ///
 /// @param name     1 to 64 letters, digits, - and _. Other NATS clients know the bucket as CLUSTER_NAME.
 /// @param options  NULL: the defaults.
@@ -461,8 +462,9 @@ fn at(revision: u64) -> Condition {
 /// Deletes a key.
 ///
 /// @param revision  only if the key has this one; 0: whatever it has, also if there is none.
-/// @param on_done   called exactly once, with the revision of the deletion. AHOY_ERR_REVISION: the key has another, or
-///                  there is none. Otherwise as that of `ahoy_kv_put`.
+/// @param on_done   called exactly once, with the revision of the deletion, which is no condition for what follows: who
+///                  wants to write where a key was deleted uses `ahoy_kv_create`. AHOY_ERR_REVISION: the key has
+///                  another, or there is none. Otherwise as that of `ahoy_kv_put`.
 /// @return as `ahoy_kv_put`. Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_kv_delete(

@@ -203,10 +203,11 @@ pub(super) unsafe fn read_sized<T: Sized>(pointer: *const T) -> Result<T> {
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(source, known);
         let rest = std::slice::from_raw_parts(source.add(known), size - known);
         if rest.iter().any(|byte| *byte != 0) {
-            return Err(Error::new(
-                Status::Unsupported,
-                "an option is set that this version of the library does not know",
-            ));
+            let text = format!(
+                "size is {size}, and something is set behind the {known} bytes that this version of the library \
+                 knows: an option of a newer one, or size is too large"
+            );
+            return Err(Error::new(Status::Unsupported, text));
         }
         Ok(value.assume_init())
     }
@@ -281,6 +282,7 @@ mod tests {
         // SAFETY: as above.
         let error = unsafe { read_sized((&raw const later).cast::<Now>()) }.unwrap_err();
         assert_eq!(error.status, Status::Unsupported);
+        assert!(error.detail.starts_with("size is 24, and something is set behind the 16 bytes"), "{error}");
     }
 
     #[test]

@@ -220,7 +220,8 @@ pub extern "C" fn ahoy_job_progress(job: ahoy_job) -> Status {
 
 /// Gives a job up: it goes to the dead jobs at once.
 ///
-/// @param reason  what its header Ahoy-Dead-Reason says: up to 255 bytes of UTF-8. NULL: "dropped".
+/// @param reason  what its header Ahoy-Dead-Reason says: up to 255 bytes of UTF-8. NULL: "dropped". (A job that is
+///                so long that the servers take no headers with it has none.)
 /// @return as `ahoy_job_done`. AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG: the reason is none, and the job has not ended.
 ///         Since 0.3.
 #[unsafe(no_mangle)]

@@ -197,6 +197,10 @@ pub struct ahoy_server_options {
 ///         AHOY_ERR_DESCRIPTORS, _MEMORY, _THREAD: what ran out. After an error nothing is left: no thread,
 ///         no descriptor, no socket file, and `user` is still the program's.
 ///
+/// It does not wait for the cluster: that is joined as soon as it can be (on_cluster_state tells). With `join_ms` in
+/// `ahoy_cluster_options` it does wait, and AHOY_ERR_DISCONNECTED, _CREDENTIALS, _CERTIFICATE, _NAME, _NODE_TAKEN
+/// say why it was in vain.
+///
 /// A socket file that a dead process left behind is replaced; one where somebody still listens is not
 /// (AHOY_ERR_ADDRESS_IN_USE). Callbacks may run before this returns.
 ///

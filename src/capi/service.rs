@@ -178,7 +178,8 @@ pub extern "C" fn ahoy_offer_end(offer: ahoy_offer) -> Status {
 ///
 /// @return AHOY_OK: on its way. AHOY_ERR_STALE: the call is answered already, by the program or, when its time was up or
 ///         the server stopped, for it. AHOY_ERR_TOO_LONG: the cluster carries at most 1 MiB, or what its servers
-///         are set to; the call is still to be answered. AHOY_ERR_NULL, AHOY_ERR_MEMORY, AHOY_ERR_STOPPED.
+///         are set to; the call is still to be answered. AHOY_ERR_AGAIN: 64 MiB of answers wait for the cluster already;
+///         this one is lost, and the call is over. AHOY_ERR_NULL, AHOY_ERR_MEMORY, AHOY_ERR_STOPPED.
 ///
 /// Since 0.3.
 #[unsafe(no_mangle)]

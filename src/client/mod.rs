@@ -189,7 +189,7 @@ fn look_up(endpoint: &Endpoint, until_ms: u64) -> Result<Vec<SockAddr>> {
             has_come.notify_one();
         })
     };
-    resolver::resolve(endpoint.clone(), until_ms, done)?;
+    resolver::resolve(endpoint.clone(), None, until_ms, done)?;
     let (place, has_come) = &*answer;
     let place = place.lock().unwrap_or_else(PoisonError::into_inner);
     let left = Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));

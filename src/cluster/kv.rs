@@ -16,6 +16,8 @@ pub(crate) static KVS: Handles<Kv> = Handles::new();
 
 /// Longest key.
 const KEY_BYTES_MAX: usize = 255;
+/// So much of a key is in an error.
+const KEY_CHARS_SHOWN: usize = 64;
 /// Most revisions of a key that a bucket keeps.
 const HISTORY_MAX: u32 = 64;
 /// The shortest time to live of a bucket: NATS allows no shorter one.
@@ -134,6 +136,19 @@ fn check_key(key: &[u8]) -> Result<Arc<[u8]>> {
     }
 }
 
+/// What an engine says of a key, with the key: it comes to people.
+fn about(key: &[u8], error: Error) -> Error {
+    if !matches!(error.status, Status::NoKey | Status::KeyExists | Status::Revision) {
+        return error;
+    }
+    let text = String::from_utf8_lossy(key);
+    let mut shown: String = text.chars().take(KEY_CHARS_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    Error::new(error.status, format!("key {shown:?}: {error}"))
+}
+
 /// Holds the beginning of keys to the length of keys.
 pub(super) fn check_prefix(prefix: &[u8]) -> Result<Arc<[u8]>> {
     if prefix.is_empty() { Ok(Arc::from([])) } else { check_key(prefix) }
@@ -202,7 +217,9 @@ impl Kv {
         let _inside = self.cluster.enter()?;
         let key = check_key(key)?;
         self.count(|counts| &counts.reads);
-        self.bucket.get(&key, !self.stale_ok, done)
+        let asked = Arc::clone(&key);
+        let done = move |result: Result<Entry>| done(result.map_err(|error| about(&asked, error)));
+        self.bucket.get(&key, !self.stale_ok, Box::new(done))
     }
 
     /// Changes a key; None: deletes it. Gives the entry without its value.
@@ -242,7 +259,10 @@ impl Kv {
             if let Some(count) = count {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            done(result.map(|revision| Entry { key: written, value: Arc::from([]), revision, operation }));
+            done(match result {
+                Ok(revision) => Ok(Entry { key: written, value: Arc::from([]), revision, operation }),
+                Err(error) => Err(about(&written, error)),
+            });
         };
         self.bucket.write(Write { key, value, condition, ttl_ms }, Box::new(done))
     }
@@ -357,4 +377,23 @@ fn copied(bytes: &[u8]) -> Result<Arc<[u8]>> {
     crate::sys::reserve(&mut copy, bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(copy.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_a_key_names_it() {
+        let text = |key: &[u8], status: Status| about(key, status.into()).to_string();
+        assert_eq!(text(b"a", Status::NoKey), "key \"a\": There is no such key.");
+        assert_eq!(text(b"a\"\n\0", Status::KeyExists), "key \"a\\\"\\n\\0\": The key is there already.");
+        assert_eq!(text(b"\xff", Status::NoKey), "key \"\u{fffd}\": There is no such key.");
+        assert_eq!(text(&[b'x'; 255], Status::NoKey), format!("key \"{}…\": There is no such key.", "x".repeat(64)));
+        assert_eq!(
+            about(b"a", Error::new(Status::Revision, "it has revision 5, not 3")).detail,
+            "key \"a\": it has revision 5, not 3"
+        );
+        assert_eq!(about(b"a", Error::new(Status::Timeout, "late")).detail, "late");
+    }
 }

@@ -78,7 +78,7 @@ pub(crate) trait Host: Send + Sync {
     fn vitals(&self) -> Vitals;
 
     /// The program's `on_cluster_state`. Called on a worker.
-    fn on_cluster_state(&self, state: State, reason: Status);
+    fn on_cluster_state(&self, state: State, why: Option<&Error>);
 
     /// The program's `on_member`. Called on a worker.
     fn on_member(&self, member: &Member);
@@ -118,6 +118,7 @@ pub(crate) struct Cluster {
     node: String,
     engine: Box<dyn Engine>,
     host: Arc<dyn Host>,
+    options: Arc<ClusterOptions>,
     standing: Mutex<Standing>,
     topics: topics::Topics,
     members: members::Members,
@@ -151,12 +152,12 @@ impl Drop for Inside {
     }
 }
 
-/// How it stands, and why.
+/// How it stands, and why it is not joined.
 struct Standing {
     state: State,
-    reason: Status,
+    why: Option<Error>,
     link: Link,
-    link_reason: Status,
+    link_why: Option<Error>,
     was_joined: bool,
 }
 
@@ -170,10 +171,9 @@ impl Cluster {
         engine: Box<dyn Engine>,
         host: Arc<dyn Host>,
         members: members::Members,
-        timeout_ms: u32,
+        options: ClusterOptions,
     ) -> Arc<Self> {
         let state = if name.is_empty() { State::Local } else { State::Joining };
-        let (link, reason) = (Link::Joining, Status::Ok);
         Arc::new(Self {
             calls: calls::Calls::new(&name, members.incarnation),
             services: services::Services::default(),
@@ -182,12 +182,13 @@ impl Cluster {
             node,
             engine,
             host,
-            standing: Mutex::new(Standing { state, reason, link, link_reason: reason, was_joined: false }),
+            standing: Mutex::new(Standing { state, why: None, link: Link::Joining, link_why: None, was_joined: false }),
             topics: topics::Topics::default(),
             members,
             queues: queues::State::default(),
             kv: kv::KvState::default(),
-            timeout_ms: if timeout_ms == 0 { CALL_MS } else { timeout_ms },
+            timeout_ms: if options.timeout_ms == 0 { CALL_MS } else { options.timeout_ms },
+            options: Arc::new(options),
             in_hand: AtomicUsize::new(0),
             begun_here: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
@@ -201,7 +202,7 @@ impl Cluster {
     pub(crate) fn local(addresses: &[String], host: Arc<dyn Host>) -> Arc<Self> {
         let engine = Box::new(local::Local::new(Arc::clone(&host)));
         let members = members::Members::new(addresses, String::new(), true);
-        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, members, 0);
+        let cluster = Self::new(String::new(), "local".to_owned(), engine, host, members, ClusterOptions::default());
         if let Err(error) = cluster.hear_answers() {
             log::error!("calls will have no answers: {error}");
         }
@@ -210,9 +211,10 @@ impl Cluster {
 
     /// Joins a cluster; with `join_ms` it waits for that.
     #[cfg(feature = "cluster")]
-    pub(crate) fn join(options: ClusterOptions, addresses: &[String], host: Arc<dyn Host>) -> Result<Arc<Self>> {
+    pub(crate) fn join(mut options: ClusterOptions, addresses: &[String], host: Arc<dyn Host>) -> Result<Arc<Self>> {
         let until = Instant::now() + Duration::from_millis(u64::from(options.join_ms));
         let url = ClusterUrl::parse(&options.url)?;
+        options.add_login(&url);
         let node = match &options.node {
             Some(node) => subject::check_name("node", node)?.to_owned(),
             None => default_node(),
@@ -225,8 +227,9 @@ impl Cluster {
         }
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();
-        let members = members::Members::new(addresses, options.meta, false);
-        let cluster = Self::new(url.name, node, Box::new(engine), host, members, options.timeout_ms);
+        let members = members::Members::new(addresses, options.meta.clone(), false);
+        let join_ms = options.join_ms;
+        let cluster = Self::new(url.name, node, Box::new(engine), host, members, options);
         cluster.begin_members()?;
         cluster.begin_presence()?;
         cluster.begin_addresses()?;
@@ -234,13 +237,13 @@ impl Cluster {
         cluster.hear_answers()?;
         // The engine never keeps its owner.
         let weak = Arc::downgrade(&cluster);
-        events.listen(Box::new(move |link, reason| {
+        events.listen(Box::new(move |link, why| {
             if let Some(cluster) = weak.upgrade() {
-                cluster.link_changed(link, reason);
+                cluster.link_changed(link, why);
             }
         }));
-        if options.join_ms > 0 {
-            events.wait_until_up(options.join_ms)?;
+        if join_ms > 0 {
+            events.wait_until_up(join_ms)?;
             cluster.members.wait_until_claimed(&cluster.node, until)?;
         }
         Ok(cluster)
@@ -262,6 +265,11 @@ impl Cluster {
         self.name.is_empty()
     }
 
+    /// What it was joined with.
+    pub(crate) fn options(&self) -> &Arc<ClusterOptions> {
+        &self.options
+    }
+
     /// How it stands.
     pub(crate) fn state(&self) -> State {
         self.lock().state
@@ -269,10 +277,10 @@ impl Cluster {
 
     /// The engine's link is up or down. Called in the order in which that happens.
     #[cfg(feature = "cluster")]
-    fn link_changed(self: &Arc<Self>, link: Link, reason: Status) {
+    fn link_changed(self: &Arc<Self>, link: Link, why: Option<Error>) {
         {
             let mut standing = self.lock();
-            (standing.link, standing.link_reason) = (link, reason);
+            (standing.link, standing.link_why) = (link, why);
         }
         match link {
             Link::Up => {
@@ -290,29 +298,31 @@ impl Cluster {
 
     /// Tells the program how it stands, if that has changed: joined is who has a link, and its name.
     fn restate(self: &Arc<Self>) {
-        let (state, reason) = {
+        let (state, why) = {
             let mut standing = self.lock();
             let (is_held, is_taken) = self.members.standing();
-            let now = match (standing.link, standing.state) {
+            let link_why = standing.link_why.as_ref().map(Error::again);
+            let (state, why) = match (standing.link, standing.state) {
                 (_, State::Local | State::Left) => return,
-                (Link::Down, _) if standing.was_joined => (State::Disconnected, standing.link_reason),
-                (Link::Joining | Link::Down, _) => (State::Joining, standing.link_reason),
-                (Link::Up, _) if is_taken => (State::Joining, Status::NodeTaken),
-                (Link::Up, _) if !is_held => (State::Joining, Status::Ok),
-                (Link::Up, state @ (State::Joined | State::Rejoined)) => (state, Status::Ok),
-                (Link::Up, _) if standing.was_joined => (State::Rejoined, Status::Ok),
-                (Link::Up, _) => (State::Joined, Status::Ok),
+                (Link::Down, _) if standing.was_joined => (State::Disconnected, link_why),
+                (Link::Joining | Link::Down, _) => (State::Joining, link_why),
+                (Link::Up, _) if is_taken => (State::Joining, Some(members::name_taken(&self.node))),
+                (Link::Up, _) if !is_held => (State::Joining, None),
+                (Link::Up, state @ (State::Joined | State::Rejoined)) => (state, None),
+                (Link::Up, _) if standing.was_joined => (State::Rejoined, None),
+                (Link::Up, _) => (State::Joined, None),
             };
-            if now == (standing.state, standing.reason) {
+            let status = |why: &Option<Error>| why.as_ref().map(|why| why.status);
+            if (state, status(&why)) == (standing.state, status(&standing.why)) {
                 return;
             }
-            (standing.state, standing.reason) = now;
-            standing.was_joined |= now.0.is_up();
-            now
+            (standing.state, standing.why) = (state, why.as_ref().map(Error::again));
+            standing.was_joined |= state.is_up();
+            (state, why)
         };
         log::info!("cluster {}: {state:?}", self.name);
         let host = Arc::clone(&self.host);
-        if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, reason))).is_err() {
+        if self.host.run(LANE_CLUSTER, Box::new(move || host.on_cluster_state(state, why.as_ref()))).is_err() {
             log::debug!("the server has ended before it was told of its cluster");
         }
     }
@@ -371,7 +381,7 @@ impl Cluster {
         {
             let mut standing = self.lock();
             if standing.state != State::Local {
-                (standing.state, standing.reason) = (State::Left, Status::Ok);
+                (standing.state, standing.why) = (State::Left, None);
             }
         }
         self.say_goodbye();
@@ -388,12 +398,16 @@ impl Cluster {
     }
 }
 
-/// The addresses behind the URL of a cluster. Waits for the cluster's servers.
-pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
+/// The addresses behind the URL of a cluster, for somebody who joins his own with these options. Waits for the cluster's
+/// servers.
+pub(crate) fn look_up(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<SockAddr>> {
     #[cfg(feature = "cluster")]
-    return nats::outside::look_up(target);
+    return nats::outside::look_up(target, options);
     #[cfg(not(feature = "cluster"))]
-    Err(no_clusters(target))
+    {
+        let _ = options;
+        Err(no_clusters(target))
+    }
 }
 
 /// Calls a service behind the URL of a cluster, and waits for the answer.

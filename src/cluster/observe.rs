@@ -60,7 +60,7 @@ impl Cluster {
             one("ahoy_cluster_reconnects", "Times that the cluster was joined again.", counts.reconnects),
             one(
                 "ahoy_cluster_slow_consumers",
-                "Times that messages of other nodes were dropped because this one was slow to take them.",
+                "Messages of other nodes that were dropped because this one was slow to take them: at least so many.",
                 counts.slow_consumer_drops,
             ),
             one(

@@ -1,5 +1,6 @@
 //! The URLs of clusters: the servers that carry one, its name, and what is meant of it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::status::{Error, Result, Status};
@@ -19,7 +20,7 @@ impl ClusterUrl {
     /// Reads "nats://a:4222,tls://b/chat": the servers, each with the scheme of the one before where it has none, and the
     /// cluster's name.
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let bad = |why: &str| Error::new(Status::Url, format!("\"{url}\": {why}"));
+        let bad = |why: &str| bad(Status::Url, url, why);
         let first = url.find("://").map(|at| &url[..at]);
         if !first.is_some_and(|scheme| matches!(scheme, "nats" | "tls")) {
             return Err(bad("a cluster's URL begins with nats:// or tls://"));
@@ -33,6 +34,9 @@ impl ClusterUrl {
         let mut login = None;
         for server in list.split(',') {
             let server = server.trim();
+            if server.is_empty() {
+                return Err(bad(NOTHING_BETWEEN));
+            }
             let address = match server.split_once("://") {
                 Some((own @ ("nats" | "tls"), address)) => {
                     scheme = own;
@@ -48,16 +52,42 @@ impl ClusterUrl {
                 }
                 None => address,
             };
-            if host.is_empty() || host.starts_with(':') || host.contains('/') {
+            if host.contains('/') {
+                return Err(bad("a cluster's name, without a /, is all that follows the servers: nats://host/name"));
+            }
+            if host.is_empty() || host.starts_with(':') {
                 return Err(bad("a server's host is missing"));
             }
             let port = host.rsplit_once(':').filter(|(before, _)| !before.contains('[') || before.ends_with(']'));
-            if port.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
-                return Err(Error::new(Status::Port, format!("\"{url}\": a port is a number from 0 to 65535")));
+            // It is not shown: it may be a password whose host was forgotten.
+            if let Some((host, _)) = port.filter(|(_, port)| port.parse::<u16>().is_err()) {
+                let text = format!("\"{scheme}://{host}\": the port behind it is not a number from 0 to 65535");
+                return Err(Error::new(Status::Port, text));
             }
             servers.push(format!("{scheme}://{host}"));
         }
         Ok(Self { servers, name: check_cluster_name(name)?.to_owned(), login })
+    }
+}
+
+/// What a list of URLs must not have.
+pub(super) const NOTHING_BETWEEN: &str = "there is nothing before, behind or between commas";
+
+/// A fault of a URL. Its text goes to logs: it never has what may be a password in it.
+pub(super) fn bad(status: Status, url: &str, why: &str) -> Error {
+    Error::new(status, format!("\"{}\": {why}", without_login(url)))
+}
+
+/// A URL, or what is left of one, with a "…" for all that may be a login. (`unix:@name` has none.)
+fn without_login(url: &str) -> Cow<'_, str> {
+    let begin = match url.find("://") {
+        Some(at) => at + 3,
+        None if url.starts_with("unix") => url.len(),
+        None => 0,
+    };
+    match url[begin..].rfind('@') {
+        Some(end) => format!("{}…{}", &url[..begin], &url[begin + end..]).into(),
+        None => url.into(),
     }
 }
 
@@ -128,25 +158,28 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Holds a name to what is allowed everywhere on a server.
 pub(crate) fn check_name<'a>(what: &str, name: &'a str) -> Result<&'a str> {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_plain {
-        let text = format!("\"{name}\": the name of a {what} is 1 to {NAME_BYTES_MAX} letters, digits, - and _");
-        return Err(Error::new(Status::Invalid, text));
-    }
-    Ok(name)
+    check_plain(what, name, b"-_", ", - and _")
 }
 
 /// The name of a cluster has no `_`: with one the names of cluster and bucket are put together, and apart again.
 fn check_cluster_name(name: &str) -> Result<&str> {
-    if name.contains('_') {
-        return Err(Error::new(Status::Invalid, format!("\"{name}\": the name of a cluster has no _")));
+    check_plain("cluster", name, b"-", " and -")
+}
+
+/// Letters, digits and what else there may be, which is `in_words`.
+fn check_plain<'a>(what: &str, name: &'a str, others: &[u8], in_words: &str) -> Result<&'a str> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte));
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_plain {
+        let why = format!("the name of a {what} is 1 to {NAME_BYTES_MAX} letters, digits{in_words}");
+        return Err(bad(Status::Invalid, name, &why));
     }
-    check_name("cluster", name)
+    Ok(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Endpoint;
 
     #[test]
     fn a_list_of_servers_and_a_name() {
@@ -180,6 +213,55 @@ mod tests {
             ("nats://a/x_y", Status::Invalid),
         ] {
             assert_eq!(ClusterUrl::parse(url).unwrap_err().status, status, "{url}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_called_by_its_name() {
+        let text = |url: &str| ClusterUrl::parse(url).unwrap_err().to_string();
+        for (url, expected) in [
+            ("nats://a/x_y", "\"x_y\": the name of a cluster is 1 to 64 letters, digits and -"),
+            ("nats://a/", "\"\": the name of a cluster is 1 to 64 letters, digits and -"),
+            (
+                "nats://a/b/c",
+                "\"nats://a/b/c\": a cluster's name, without a /, is all that follows the servers: nats://host/name",
+            ),
+            ("nats://a,,b/c", "\"nats://a,,b/c\": there is nothing before, behind or between commas"),
+            ("nats://:4222/c", "\"nats://:4222/c\": a server's host is missing"),
+            ("nats://a,b:x/c", "\"nats://b\": the port behind it is not a number from 0 to 65535"),
+        ] {
+            assert_eq!(text(url), expected);
+        }
+        let error = check_name("bucket", "a b").unwrap_err();
+        assert_eq!(error.detail, "\"a b\": the name of a bucket is 1 to 64 letters, digits, - and _");
+    }
+
+    #[test]
+    fn no_password_is_in_an_error() {
+        for url in [
+            "http://me:secret@a/c",
+            "me:secret@a/c",
+            "nats://me:secret@a",
+            "nats://me:secret@/c",
+            "nats://me:secret@:1/c",
+            "nats://me:secret@a:x/c",
+            "nats://me:secret@a,,b/c",
+            "nats://a,me:secret@b,http://d/c",
+            "nats://me:secret@a,you:secret@b:x/c",
+            "nats://me:%secret@a/c",
+            "nats://me:sec/secret@a/b/c",
+            "nats://me:x/secret@a",
+        ] {
+            let errors = [
+                ClusterUrl::parse(url).err(),
+                ClusterTarget::parse(&format!("cluster+{url}")).err(),
+                Endpoint::parse(url).err(),
+                Endpoint::parse(&format!("cluster+{url}")).err(),
+            ];
+            assert!(errors.iter().any(Option::is_some), "{url}");
+            for error in errors.into_iter().flatten() {
+                assert!(!error.detail.contains("secret"), "{url}: {error}");
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
-use super::cluster_url::ClusterTarget;
+use super::cluster_url::{ClusterTarget, bad};
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
@@ -44,6 +44,9 @@ pub enum Endpoint {
     Cluster(Box<ClusterTarget>),
 }
 
+/// Why a URL is none.
+const SCHEMES: &str = "the scheme is none of tcp://, udp://, unix:, unixgram:, fd:, systemd: and cluster+nats://";
+
 /// Most bytes of a Unix socket's path or abstract name.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 /// Most bytes of a name that systemd gives to descriptors.
@@ -61,7 +64,7 @@ impl Endpoint {
             ("fd", _) => descriptor(url, rest),
             ("systemd", _) => systemd_name(url, rest),
             ("cluster+nats" | "cluster+tls", Some(_)) => Ok(Self::Cluster(sys::boxed(ClusterTarget::parse(url)?)?)),
-            _ => Err(bad(Status::Url, url, "the scheme is none of tcp://, udp://, unix:, unixgram:, fd: and systemd:")),
+            _ => Err(bad(Status::Url, url, SCHEMES)),
         }
     }
 
@@ -141,7 +144,7 @@ fn host_port(url: &str, rest: &str) -> Result<(String, u16)> {
             let (host, after) =
                 bracketed.split_once(']').ok_or_else(|| bad(Status::Url, url, "the bracket is not closed"))?;
             host.parse::<Ipv6Addr>().map_err(|_| bad(Status::Url, url, "no IPv6 address is in the brackets"))?;
-            (host, after.strip_prefix(':').ok_or_else(|| bad(Status::Port, url, "there is no port"))?)
+            (host, after.strip_prefix(':').ok_or_else(|| bad(Status::Port, url, "the port is missing"))?)
         }
         None => rest.split_once(':').unwrap_or((rest, "")),
     };
@@ -152,8 +155,11 @@ fn host_port(url: &str, rest: &str) -> Result<(String, u16)> {
     if !host.bytes().all(plain) || port.contains(['/', '?', '#', '@', ':']) {
         return Err(bad(Status::Url, url, "it is not of the form tcp://host:port or udp://host:port"));
     }
+    if port.is_empty() {
+        return Err(bad(Status::Port, url, "the port is missing"));
+    }
     // parse() alone would take "+1".
-    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad(Status::Port, url, "the port is not a number"));
     }
     let port = port.parse().map_err(|_| bad(Status::Port, url, "the port is more than 65535"))?;
@@ -233,10 +239,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
-pub(super) fn bad(status: Status, url: &str, why: &str) -> Error {
-    Error::new(status, format!("\"{url}\": {why}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +315,16 @@ mod tests {
             assert!(Endpoint::parse(&format!("{scheme}/{}", "x".repeat(106))).is_ok());
         }
         assert_eq!(status(&format!("systemd:{}", "x".repeat(256))), Status::Url);
+    }
+
+    #[test]
+    fn a_port_is_missing_or_is_none() {
+        let why = |url: &str| Endpoint::parse(url).unwrap_err().detail.into_owned();
+        for url in ["tcp://a", "tcp://a:", "udp://[::1]", "udp://[::1]:"] {
+            assert_eq!(why(url), format!("\"{url}\": the port is missing"));
+        }
+        assert_eq!(why("tcp://a:x"), "\"tcp://a:x\": the port is not a number");
+        assert_eq!(why("tcp://a:65536"), "\"tcp://a:65536\": the port is more than 65535");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::cluster_url::{ClusterTarget, check_name};
-use super::endpoint::{Endpoint, bad};
+use super::cluster_url::{ClusterTarget, NOTHING_BETWEEN, bad, check_name};
+use super::endpoint::Endpoint;
 use crate::framing::Framing;
 use crate::status::{Error, Result, Status};
 
@@ -28,7 +28,7 @@ impl Target {
         if query.is_empty() {
             return Err(bad(Status::Url, url, "nothing follows the question mark"));
         }
-        let in_url = |error: Error| Error::new(error.status, format!("\"{url}\": {error}"));
+        let in_url = |error: Error| bad(error.status, url, &error.to_string());
         let (names, fields): (Vec<_>, Vec<_>) = query.split('&').partition(|field| field.starts_with(NAME));
         let name = match names.as_slice() {
             [] => None,
@@ -48,7 +48,11 @@ impl Target {
 
     /// Reads a list of URLs with commas between.
     pub fn parse_list(urls: &str) -> Result<Vec<Self>> {
-        let list = split_list(urls).into_iter().map(|url| Self::parse(url.trim())).collect::<Result<Vec<Self>>>()?;
+        let list = split_list(urls);
+        if list.len() > 1 && list.iter().any(|url| url.trim().is_empty()) {
+            return Err(bad(Status::Url, urls, NOTHING_BETWEEN));
+        }
+        let list = list.into_iter().map(|url| Self::parse(url.trim())).collect::<Result<Vec<Self>>>()?;
         // A descriptor is taken over once: taken over twice it would be closed twice, and the second time it may
         // be another's.
         for (at, target) in list.iter().enumerate() {
@@ -141,6 +145,14 @@ mod tests {
         for list in ["", " ", "tcp://a:1,", ",tcp://a:1"] {
             assert_eq!(Target::parse_list(list).unwrap_err().status, Status::Url, "{list}");
         }
+    }
+
+    #[test]
+    fn nothing_between_commas_is_told_as_that() {
+        for list in ["tcp://a:1,", ",tcp://a:1", "tcp://a:1, ,unix:b"] {
+            assert_eq!(Target::parse_list(list).unwrap_err().detail, format!("\"{list}\": {NOTHING_BETWEEN}"));
+        }
+        assert!(!Target::parse_list("").unwrap_err().detail.contains(NOTHING_BETWEEN));
     }
 
     #[test]

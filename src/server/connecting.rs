@@ -121,7 +121,7 @@ impl<D: Driver> Worker<D> {
     /// Gets the addresses of the URL that the round is at.
     fn ask(&mut self, id: ConnId) {
         let mailbox = Arc::clone(&self.context.me);
-        self.with_connector(id, |_, connector| {
+        self.with_connector(id, |worker, connector| {
             let Some(endpoint) = connector.endpoints.get(connector.at) else { return };
             match endpoint.literal() {
                 Ok(Some(addresses)) => connector.addresses.extend(addresses),
@@ -132,7 +132,8 @@ impl<D: Driver> Worker<D> {
                         // If the worker is gone, nobody waits for the answer.
                         drop(mailbox.mailbox.post(Command::Resolved { conn: id, question, addresses }));
                     };
-                    match resolver::resolve(endpoint.clone(), connector.share_until_ms, Box::new(done)) {
+                    let options = worker.context.me.server.cluster().map(|cluster| Arc::clone(cluster.options()));
+                    match resolver::resolve(endpoint.clone(), options, connector.share_until_ms, Box::new(done)) {
                         Ok(()) => connector.is_asking = true,
                         Err(error) => connector.failure = error.status,
                     }

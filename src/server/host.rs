@@ -90,9 +90,9 @@ impl Host for ServerHost {
         vitals
     }
 
-    fn on_cluster_state(&self, state: State, reason: Status) {
+    fn on_cluster_state(&self, state: State, why: Option<&Error>) {
         if let Some(worker) = self.0.upgrade().and_then(|team| team.first().cloned()) {
-            worker.server.handler.on_cluster_state(worker.server.id, state, reason);
+            worker.server.handler.on_cluster_state(worker.server.id, state, why);
         }
     }
 

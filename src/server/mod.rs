@@ -68,8 +68,8 @@ pub trait Handler: Send + Sync {
     fn on_drain(&self, _conn: ConnId, _user: HostUser) {}
     /// The connection is over: its last call.
     fn on_close(&self, _conn: ConnId, _reason: Status, _user: HostUser) {}
-    /// The cluster was joined, or lost.
-    fn on_cluster_state(&self, _server: ServerId, _state: cluster::State, _reason: Status) {}
+    /// The cluster was joined, or lost; or why it is not joined has changed.
+    fn on_cluster_state(&self, _server: ServerId, _state: cluster::State, _why: Option<&Error>) {}
     /// A member of the cluster has come, or gone.
     fn on_member(&self, _server: ServerId, _member: &cluster::Member) {}
     /// The server is over: the last call of all.

@@ -11,12 +11,14 @@
 
 static latch changes = LATCH_INIT, heard = LATCH_INIT;
 static _Atomic int32_t state_last;
+static char why[256];
 
 static void on_state(ahoy_server server, int32_t state, ahoy_status reason, void *user) {
     (void)server;
     CHECK(user == &changes);
     CHECK_EQ(state, AHOY_CLUSTER_JOINING);
     CHECK_STATUS(reason, AHOY_ERR_DISCONNECTED);
+    snprintf(why, sizeof why, "%s", ahoy_last_error());
     state_last = state;
     latch_add(&changes, 1);
 }
@@ -79,11 +81,13 @@ static void no_cluster_there(void) {
     ahoy_server server = start(OPTIONS(.workers = 1, .user = &changes, .cluster = NOWHERE, .on_cluster_state = on_state));
     int32_t state = 77;
     latch_wait(&changes, 1);
+    CHECK(strstr(why, NOWHERE ": ") == why);
     CHECK_OK(ahoy_cluster_state(server, &state));
     CHECK_EQ(state, AHOY_CLUSTER_JOINING);
     /* What is in this process goes on; the program is told that nobody else gets it. */
     CHECK_OK(ahoy_subscribe(server, "news", on_topic, NULL, NULL, NULL));
     CHECK_STATUS(ahoy_publish(server, "news", "x", 1), AHOY_ERR_DISCONNECTED);
+    CHECK(strstr(ahoy_last_error(), NOWHERE ": ") != NULL);
     latch_wait(&heard, 1);
     CHECK_OK(ahoy_server_stop(server, AHOY_DRAIN_DEFAULT));
     CHECK_OK(ahoy_server_wait(server));

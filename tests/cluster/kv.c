@@ -123,6 +123,11 @@ static void verify(void) {
         snprintf(key, sizeof key, "%s%ld", load_prefix, i);
         snprintf(wanted, sizeof wanted, "%ld", i);
         ahoy_status status = ahoy_kv_get_wait(kv, key, 0, value, sizeof value, NULL, NULL);
+        /* While there is no leader nobody can say. */
+        for (int again = 0; again < 10 && (status == AHOY_ERR_TIMEOUT || status == AHOY_ERR_DISCONNECTED); again++) {
+            pause_a_moment();
+            status = ahoy_kv_get_wait(kv, key, 0, value, sizeof value, NULL, NULL);
+        }
         if (status && status != AHOY_ERR_NO_KEY) SAY("verify-error %s", name(status));
         lost += status || strcmp(value, wanted) != 0;
         read++;

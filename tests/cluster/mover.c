@@ -1,10 +1,11 @@
 /*
  * Clients that move.
  *
- *     mover node CLUSTER-URL NAME [HOST [ADVERTISE]]
+ *     mover node CLUSTER-URL NAME [CA|- [HOST [ADVERTISE]]]
  *                                           an echo server that listens under "echo", on 127.0.0.1 or HOST; in "members"
  *     mover clients TARGET COUNT            so many connections, each of which asks again and again
  *     mover ask TARGET TEXT                 ahoy_request, once
+ *     mover inside CLUSTER-URL TARGET [CA]  ahoy_connect by a node of the cluster, which asks once
  *
  * The clients: in "report", "clear"; out "served COUNT longest MILLISECONDS downs TIMES": how many are served, the
  * longest time that any waited for an answer since it was first served, or since "clear", and how often one was lost.
@@ -41,13 +42,15 @@ static void show(ahoy_server server, const ahoy_member *member, void *user)
     printf("listed %s %s\n", member->node, member->addresses), fflush(stdout);
 }
 
-static int node(const char *url, const char *name, const char *host, const char *advertise)
+static int node(const char *url, const char *name, const char *ca, const char *host,
+    const char *advertise)
 {
     char address[128], line[64], listen[128];
     snprintf(listen, sizeof listen, "tcp://%s:0?name=echo&framing=lines", host ? host : "127.0.0.1");
     ahoy_cluster_options particulars = { .size = sizeof particulars, .node = name, .join_ms = 5000,
-        .advertise = advertise };
-    ahoy_server_options options = { .size = sizeof options, .listen = listen, .workers = 1, .on_message = echo, .cluster = url, .cluster_options = &particulars };
+        .ca_file = ca, .advertise = advertise };
+    ahoy_server_options options = { .size = sizeof options, .listen = listen, .workers = 1,
+        .on_message = echo, .cluster = url, .cluster_options = &particulars };
     ahoy_server server;
     if (ahoy_server_start(&options, &server)) return printf("failed %s\n", ahoy_last_error()), 1;
     ahoy_server_address(server, 0, address, sizeof address);
@@ -116,10 +119,39 @@ static int once(const char *target, const char *text)
     return printf("answer %s\n", answer), 0;
 }
 
+static void tell(ahoy_conn conn, const void *data, size_t len, void *user)
+{
+    (void)user;
+    printf("answer %.*s\n", (int)len, (const char *)data), fflush(stdout);
+    ahoy_conn_close(conn);
+}
+
+static void ended(ahoy_conn conn, ahoy_status reason, void *user)
+{
+    (void)user;
+    if (reason) printf("failed %s\n", ahoy_status_name(reason)), fflush(stdout);
+    ahoy_server_stop(ahoy_conn_server(conn), 1000);
+}
+
+static int inside(const char *url, const char *target, const char *ca)
+{
+    ahoy_cluster_options particulars = { .size = sizeof particulars, .join_ms = 5000, .ca_file = ca };
+    ahoy_server_options options = { .size = sizeof options, .workers = 1, .framing = AHOY_FRAMING_LINES,
+        .on_message = tell, .on_close = ended, .cluster = url, .cluster_options = &particulars };
+    ahoy_server server;
+    ahoy_conn conn;
+    if (ahoy_server_start(&options, &server)) return printf("failed %s\n", ahoy_last_error()), 1;
+    if (ahoy_connect(server, target, NULL, &conn) || ahoy_send(conn, "hi", 2))
+        return printf("failed %s\n", ahoy_last_error()), 1;
+    return ahoy_server_wait(server);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc >= 4 && argc <= 6 && !strcmp(argv[1], "node"))
-        return node(argv[2], argv[3], argc > 4 ? argv[4] : NULL, argc > 5 ? argv[5] : NULL);
+    const char *ca = argc > 4 && strcmp(argv[4], "-") ? argv[4] : NULL;
+    if (argc >= 4 && argc <= 7 && !strcmp(argv[1], "node"))
+        return node(argv[2], argv[3], ca, argc > 5 ? argv[5] : NULL, argc > 6 ? argv[6] : NULL);
+    if (argc >= 4 && !strcmp(argv[1], "inside")) return inside(argv[2], argv[3], ca);
     if (argc == 4 && !strcmp(argv[1], "clients")) return many(argv[2], atoi(argv[3]));
     if (argc == 4 && !strcmp(argv[1], "ask")) return once(argv[2], argv[3]);
     return 2;

@@ -6,6 +6,7 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
+case " $* " in *" -h "* | *" --help "*) exec python3 -B tests/cluster/check.py "$@" ;; esac
 mkdir -p target/cluster
 for source in tests/cluster/*.c c_examples/render.c; do
     [ -e "$source" ] || continue

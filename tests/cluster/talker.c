@@ -5,8 +5,8 @@
  *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
  *
  * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT" (up to the first that fails), "state", "metric NAME",
- * "stop". Out: "ready ADDRESS", "state NUMBER REASON", "heard TOPIC TEXT", "published STATUS", "flooded COUNT",
- * "metric VALUE", "failed STATUS: DETAIL", "stopped".
+ * "stop". Out: "ready ADDRESS", "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS",
+ * "flooded COUNT", "metric VALUE", "failed STATUS: DETAIL", "stopped".
  */
 #include <ahoy.h>
 #include <stdio.h>
@@ -18,7 +18,9 @@ static void say(const char *text) { puts(text), fflush(stdout); }
 static void on_state(ahoy_server server, int32_t state, ahoy_status reason, void *user)
 {
     (void)server, (void)user;
-    printf("state %d %s\n", state, ahoy_status_name(reason)), fflush(stdout);
+    printf("state %d %s\n", state, ahoy_status_name(reason));
+    if (reason) printf("why %s\n", ahoy_last_error());
+    fflush(stdout);
 }
 
 static void on_topic(ahoy_server server, const char *topic, const void *data, size_t len, void *user)

@@ -35,6 +35,7 @@ def test_joins_when_the_cluster_appears():
         with Talker(brokers.url("chat"), joined=False) as node:
             node.expect("^ready ")
             assert node.wait_state(JOINING) == "AHOY_ERR_DISCONNECTED"
+            wait_until(lambda: node.said("^why nats://.*/chat: Connection refused$") or None)
             # Alone it serves its own.
             node.subscribe("news")
             assert node.publish("news", "alone") == "AHOY_ERR_DISCONNECTED"
@@ -49,6 +50,7 @@ def test_joins_again_after_a_loss():
     with Brokers() as brokers, Talker(brokers.url("chat")) as node:
         brokers.kill(0)
         assert node.wait_state(DISCONNECTED) == "AHOY_ERR_DISCONNECTED"
+        wait_until(lambda: node.said("^why nats://.*/chat: the link is lost$") or None)
         assert node.publish("news", "x") == "AHOY_ERR_DISCONNECTED"
         brokers.restart(0)
         assert node.wait_state(REJOINED) == "AHOY_OK"
@@ -89,6 +91,7 @@ def test_wrong_user():
         # Without waiting it starts, says why it is not in, and keeps trying.
         with Talker(url, joined=False, user="ahoy", password="wrong") as node:
             node.expect(rf"^state {JOINING} AHOY_ERR_CREDENTIALS$")
+            node.expect("^why nats://[^@]*/chat: authorization violation$")
 
 
 def test_wrong_token():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+from authority import Authority
 from brokers import Brokers
 from namespaces import Network
 from nodes import Node
@@ -57,6 +58,21 @@ def test_a_node_that_freezes_is_not_chosen():
                 asking.expect("^answer hi$")
 
 
+def test_a_node_connects_as_it_has_joined():
+    """With its own authority, and with its own login unless the URL has one; somebody else has nothing but the URL."""
+    with Authority() as ours, Brokers(tls=ours, user="ahoy", password="secret") as brokers:
+        url, bare = brokers.url("chat"), brokers.url("chat", login="")
+        with Node(MOVER, "node", url, "n", ours.ca_file) as node:
+            node.expect("^ready ")
+            wrong = brokers.url("chat", login="ahoy:wrong@")
+            for target, answer in ((bare, "answer hi"), (url, "answer hi"), (wrong, "failed AHOY_ERR_CREDENTIALS")):
+                with Node(MOVER, "inside", url, f"cluster+{target}/echo", ours.ca_file) as inside:
+                    inside.expect(f"^{answer}$")
+                    assert inside.wait() == 0
+            with Node(MOVER, "ask", f"cluster+{url}/echo", "hi") as asking:
+                asking.expect("^failed AHOY_ERR_CERTIFICATE: ")
+
+
 def test_nobody_listens_there():
     with Brokers() as brokers, echoing(brokers, 1):
         target = "cluster+" + brokers.url("chat")
@@ -78,7 +94,7 @@ def test_listeners_on_every_address():
 
         url, other = brokers.url("chat"), "10.77.0.33"
         network.ip(2, f"address add {other}/24 dev eth0")
-        a, b = started(1, "node", url, "a", "0.0.0.0"), started(2, "node", url, "b", "0.0.0.0", other)
+        a, b = started(1, "node", url, "a", "-", "0.0.0.0"), started(2, "node", url, "b", "-", "0.0.0.0", other)
         for node, name, host in ((a, "a", network.address(1)), (b, "b", other)):
             node.expect("^ready ")
             node.send("members")
@@ -93,5 +109,5 @@ def test_listeners_on_every_address():
 def test_what_is_no_host_is_not_advertised():
     with Brokers() as brokers:
         for host in ("a b", "", "a/b", "a:b", "[::1"):
-            with Node(MOVER, "node", brokers.url("chat"), "a", "0.0.0.0", host) as node:
+            with Node(MOVER, "node", brokers.url("chat"), "a", "-", "0.0.0.0", host) as node:
                 node.expect("^failed advertise: .* is no host$")

@@ -205,6 +205,20 @@ def systemd_is_missed():
         equal((code, out, err.startswith(b"hello: ")), (1, b"", True))
 
 
+def wrong_arguments_get_a_usage():
+    for name, *arguments in (
+        ("settings",), ("settings", "--help"), ("settings", "a", "b"),
+        ("greet_fd", "http"), ("greet_fd", ""), ("greet_fd", "-1"), ("greet_fd", "65536"), ("greet_fd", "0", "0"),
+        ("render",), ("render", "alone"), ("render", "alone", "-h"), ("render", "paint", "x"),
+        ("render", "client", "nats://127.0.0.1/art"), ("render", "node", "nats://127.0.0.1/art", "10"),
+        ("render", "alone", "x", "0"), ("render", "alone", "x", "many"), ("render", "alone", "x", "1", "2"),
+        ("watch",), ("watch", "-h"),
+    ):
+        with example(name, *arguments) as program:
+            code, out, err = program.end()
+            equal((code, out, err.startswith(b"usage: %s " % name.encode())), (2, b"", True))
+
+
 TESTS = (
     metrics_come_over_http,
     metrics_turn_away_what_they_do_not_have,
@@ -214,4 +228,5 @@ TESTS = (
     systemd_starts_hello,
     systemd_passes_sockets_by_name,
     systemd_is_missed,
+    wrong_arguments_get_a_usage,
 )

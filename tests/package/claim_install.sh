@@ -25,6 +25,10 @@ touch "$stage/usr/include/other.h"
 make -C "$root" uninstall DESTDIR="$stage" PREFIX=/usr LIBDIR=/usr/lib64
 [ "$(find "$stage" -not -type d)" = "$stage/usr/include/other.h" ] || fail "left: $(find "$stage" -not -type d)"
 [ -z "$(find "$stage" -type d -iname '*ahoy*')" ] || fail "left: $(find "$stage" -type d -iname '*ahoy*')"
+for folder in lib64/cmake lib64/pkgconfig share/man/man3; do
+    [ ! -e "$stage/usr/$folder" ] || fail "left, though nothing is in it: $folder"
+done
+[ -d "$stage/usr/lib64" ] || fail "the libraries' folder is not ours to remove"
 
 # The variant with the test hooks is never installed.
 if make -C "$root" install DESTDIR="$work/hooks" HOOKS=1; then fail "installed the test hooks"; fi

@@ -108,7 +108,7 @@ impl Table {
             Condition::At(revision) if is != revision => {
                 return Err(match is {
                     0 => Error::new(Status::Revision, "there is no such key"),
-                    is => Error::new(Status::Revision, format!("the key has revision {is}, not {revision}")),
+                    is => Error::new(Status::Revision, format!("it has revision {is}, not {revision}")),
                 });
             }
             _ => {}

@@ -2,7 +2,7 @@
 //! goes on asking while somebody does.
 
 use super::{ANSWER_MS, ASK_MS, DEAD_MS, DESERTED_MS};
-use crate::status::Status;
+use crate::status::{Error, Status};
 
 /// How a node stands to its name.
 #[derive(Debug, Default)]
@@ -14,6 +14,11 @@ pub(super) struct Claim {
     rival_ms: Option<u64>,
     /// Since when questions have been without an answer, though somebody is there to hear them.
     unanswered_ms: Option<u64>,
+}
+
+/// Why a node has to wait for its name.
+pub(in crate::cluster) fn name_taken(node: &str) -> Error {
+    Error::new(Status::NodeTaken, format!("another node has the name {node}"))
 }
 
 impl Claim {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::claim::Claim;
+pub(super) use self::claim::name_taken;
 use self::heartbeat::ADDRESSES_BYTES_MAX;
 pub(super) use self::heartbeat::Heartbeat;
 use self::watch::Watch;
@@ -200,7 +201,7 @@ impl Members {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(match inner.claim.is_taken() {
-                    true => Error::new(Status::NodeTaken, format!("another node has the name {node}")),
+                    true => name_taken(node),
                     false => Error::new(Status::Disconnected, "the cluster does not answer"),
                 });
             }

@@ -113,10 +113,10 @@ impl Shared {
 
     pub(super) fn publish(&self, subject: &str, payload: &[u8], echo: Echo) -> Result<()> {
         if !self.events.is_up() {
-            return Err(disconnected());
+            return Err(self.events.disconnected());
         }
         let client = self.client(echo);
-        let Connected { client, .. } = client.as_ref().ok_or_else(disconnected)?;
+        let Connected { client, .. } = client.as_ref().ok_or_else(|| self.events.disconnected())?;
         self.bus.risk.taken();
         let (wire, payload) = self.pack.message(subject, payload);
         let sent = at_once(client.publish(wire, payload));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::bus::RawSink;
 use super::jet::{Kind, Refusal};
-use super::{Echo, Nats, Shared};
+use super::{Echo, Nats, Shared, error};
 use crate::cluster::bucket::{
     Bucket, BucketOptions, Buckets, ChangeSink, Changes, Condition, Entry, Listing, Operation, Write,
 };
@@ -383,7 +383,7 @@ async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Wri
                     None => Some(0),
                 };
             }
-            (WRONG_SEQUENCE, _) => return Err(Error::new(Status::Revision, refusal.text)),
+            (WRONG_SEQUENCE, _) => return Err(error::of_revision(&refusal.text, expected.unwrap_or(0))),
             (TTL_DISABLED, _) => return Err(Error::new(Status::Unsupported, refusal.text)),
             _ => return Err(refusal.error(&names.bucket)),
         }

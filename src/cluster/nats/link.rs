@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ClientError, ConnectOptions, Event};
 use tokio::sync::mpsc;
 
 use super::{Connected, Echo, Shared, error};
@@ -26,7 +26,7 @@ const INCOMING_MAX: usize = 65_536;
 
 /// How to connect.
 pub(super) struct Connect {
-    servers: Vec<String>,
+    url: ClusterUrl,
     name: String,
     options: ClusterOptions,
 }
@@ -41,21 +41,10 @@ impl Connect {
                 std::fs::File::open(file).map_err(|error| Error::system(format_args!("open {file}"), &error))?;
             }
         }
-        let mut options = options.clone();
-        match &url.login {
-            Some((user, Some(password))) => {
-                options.user.get_or_insert_with(|| (user.clone(), password.clone()));
-            }
-            Some((token, None)) => {
-                options.token.get_or_insert_with(|| token.clone());
-            }
-            None => {}
-        }
-        Ok(Self { servers: url.servers.clone(), name: node.to_owned(), options })
+        Ok(Self { url: url.clone(), name: node.to_owned(), options: options.clone() })
     }
 
     async fn connect(&self, echo: Echo, events: mpsc::UnboundedSender<Event>) -> Result<Client> {
-        let options = &self.options;
         let mut connect = ConnectOptions::new()
             .name(&self.name)
             .ping_interval(PING)
@@ -71,24 +60,36 @@ impl Connect {
         if echo == Echo::No {
             connect = connect.no_echo();
         }
-        if let Some((user, password)) = &options.user {
-            connect = connect.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &options.token {
-            connect = connect.token(token.clone());
-        }
-        if let Some(file) = &options.credentials {
-            let read = connect.credentials_file(file).await;
-            connect = read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?;
-        }
-        if let Some(file) = &options.ca_file {
-            connect = connect.add_root_certificates(file.into());
-        }
-        if let Some((cert, key)) = &options.client_cert {
-            connect = connect.add_client_certificate(cert.into(), key.into());
-        }
-        connect.connect(self.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed))
+        let connect = identified(connect, &self.options).await?;
+        connect.connect(self.url.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed, &self.url))
     }
+
+    /// The link is lost; and why it does not come back, if that is known.
+    fn lost(&self, why: &str) -> Error {
+        let colon = if why.is_empty() { "" } else { ": " };
+        Error::new(Status::Disconnected, format!("{}: the link is lost{colon}{}", self.url, error::reason(why)))
+    }
+}
+
+/// With who we are, and who may vouch for the servers.
+pub(super) async fn identified(mut connect: ConnectOptions, options: &ClusterOptions) -> Result<ConnectOptions> {
+    if let Some((user, password)) = &options.user {
+        connect = connect.user_and_password(user.clone(), password.clone());
+    }
+    if let Some(token) = &options.token {
+        connect = connect.token(token.clone());
+    }
+    if let Some(file) = &options.credentials {
+        let read = connect.credentials_file(file).await;
+        connect = read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?;
+    }
+    if let Some(file) = &options.ca_file {
+        connect = connect.add_root_certificates(file.into());
+    }
+    if let Some((cert, key)) = &options.client_cert {
+        connect = connect.add_client_certificate(cert.into(), key.into());
+    }
+    Ok(connect)
 }
 
 /// Not at all at first, then twice as long each time.
@@ -114,18 +115,18 @@ pub(super) async fn stay_connected(shared: Arc<Shared>, connect: Arc<Connect>, e
                 shared.set_connected(echo, Some(connected.clone()));
                 shared.resubscribe(echo, &connected).await;
                 drop(connected);
-                shared.events.tell(echo, true, Status::Ok);
+                shared.events.up(echo);
                 while let Some(event) = events.recv().await {
-                    if heed(&shared, echo, &event) == Life::Over {
+                    if heed(&shared, &connect, echo, &event) == Life::Over {
                         break;
                     }
                 }
                 shared.set_connected(echo, None);
-                shared.events.tell(echo, false, Status::Disconnected);
+                shared.events.down(echo, connect.lost(""));
             }
             Err(failed) => {
                 log::warn!("the cluster cannot be joined: {failed}");
-                shared.events.fail(echo, failed);
+                shared.events.down(echo, failed);
             }
         }
         tries += 1;
@@ -139,18 +140,23 @@ enum Life {
     Over,
 }
 
-fn heed(shared: &Shared, echo: Echo, event: &Event) -> Life {
+fn heed(shared: &Shared, connect: &Connect, echo: Echo, event: &Event) -> Life {
     match event {
-        Event::Connected => shared.events.tell(echo, true, Status::Ok),
+        Event::Connected => shared.events.up(echo),
         Event::Disconnected => {
             shared.bus.count_risk();
-            shared.events.tell(echo, false, Status::Disconnected);
+            shared.events.down(echo, connect.lost(""));
         }
         Event::SlowConsumer(_) => {
             shared.slow_consumer_drops.fetch_add(1, Ordering::Relaxed);
         }
         Event::Closed => return Life::Over,
         Event::ServerError(error) => log::warn!("a server of the cluster says: {error}"),
+        // A try to connect again has failed.
+        Event::ClientError(ClientError::Other(why)) => {
+            log::info!("the link to the cluster: {why}");
+            shared.events.down(echo, connect.lost(why));
+        }
         Event::ClientError(error) => log::info!("the link to the cluster: {error}"),
         Event::LameDuckMode | Event::Draining => {}
     }
@@ -161,7 +167,8 @@ fn heed(shared: &Shared, echo: Echo, event: &Event) -> Life {
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<EventsState>);
 
-type Listener = Box<dyn Fn(Link, Status) + Send + Sync>;
+/// How the link is, and why it is not up.
+type Listener = Box<dyn Fn(Link, Option<Error>) + Send + Sync>;
 
 #[derive(Default)]
 struct EventsState {
@@ -179,8 +186,8 @@ struct LinkState {
     was_up: bool,
     /// Why it is not.
     failure: Option<Error>,
-    /// What was told last.
-    told: Option<(Link, Status)>,
+    /// What was told last; of why, only the status: each try may fail in words of its own.
+    told: Option<(Link, Option<Status>)>,
 }
 
 impl LinkState {
@@ -217,16 +224,23 @@ impl Events {
         self.changed();
     }
 
-    fn tell(&self, echo: Echo, is_up: bool, reason: Status) {
+    /// What is asked of a cluster that cannot be reached.
+    #[cold]
+    pub(super) fn disconnected(&self) -> Error {
+        const WHAT: &str = "the cluster cannot be reached at present";
+        let state = self.lock();
+        let text = state.failure.as_ref().map_or(WHAT.into(), |why| format!("{WHAT}: {why}").into());
+        Error { status: Status::Disconnected, detail: text }
+    }
+
+    fn up(&self, echo: Echo) {
         {
             let mut state = self.lock();
             let was_up = state.link() == Link::Up;
-            state.is_up[echo as usize] = is_up;
+            state.is_up[echo as usize] = true;
             let now_up = state.link() == Link::Up;
             if now_up {
                 state.failure = None;
-            } else if !is_up {
-                state.failure = Some(reason.into());
             }
             if now_up && !was_up && state.was_up {
                 self.0.reconnects.fetch_add(1, Ordering::Relaxed);
@@ -237,7 +251,7 @@ impl Events {
         self.changed();
     }
 
-    fn fail(&self, echo: Echo, failure: Error) {
+    fn down(&self, echo: Echo, failure: Error) {
         {
             let mut state = self.lock();
             state.is_up[echo as usize] = false;
@@ -253,18 +267,18 @@ impl Events {
         let now = {
             let mut state = self.lock();
             let link = state.link();
-            let reason = state.failure.as_ref().filter(|_| link != Link::Up).map_or(Status::Ok, |error| error.status);
-            let now = (link, reason);
+            let why = state.failure.as_ref().filter(|_| link != Link::Up).map(Error::again);
+            let now = (link, why.as_ref().map(|why| why.status));
             if listener.is_none() || state.told == Some(now) {
                 None
             } else {
                 state.told = Some(now);
-                Some(now)
+                Some((link, why))
             }
         };
         self.0.changed.notify_all();
-        if let (Some(listener), Some((link, reason))) = (listener.as_ref(), now) {
-            listener(link, reason);
+        if let (Some(listener), Some((link, why))) = (listener.as_ref(), now) {
+            listener(link, why);
         }
     }
 

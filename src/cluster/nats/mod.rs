@@ -172,9 +172,10 @@ impl Shared {
     /// A client of its own for a task; `Disconnected` while the link is down.
     fn connected(&self, echo: Echo) -> Result<Client> {
         if !self.events.is_up() {
-            return Err(disconnected());
+            return Err(self.events.disconnected());
         }
-        self.client(echo).as_ref().map(|connected| connected.client.clone()).ok_or_else(disconnected)
+        let client = self.client(echo).as_ref().map(|connected| connected.client.clone());
+        client.ok_or_else(|| self.events.disconnected())
     }
 
     fn payload_bytes_max(&self) -> Option<usize> {
@@ -204,8 +205,9 @@ impl Shared {
     }
 }
 
+/// The link was lost just now.
 fn disconnected() -> Error {
-    Error::new(Status::Disconnected, "the cluster cannot be reached at present")
+    Error::new(Status::Disconnected, "the link to the cluster is lost")
 }
 
 impl Engine for Nats {

@@ -11,9 +11,11 @@ use tokio::runtime::Builder;
 
 use super::bus::{mark_of, send_within};
 use super::error;
+use super::link::identified;
 use crate::cluster::engine::Mark;
 use crate::cluster::find::{find_subject, service_subject};
 use crate::cluster::members::Heartbeat;
+use crate::cluster::options::ClusterOptions;
 use crate::fault::{self, Call};
 use crate::log::Inside;
 use crate::net::{ClusterTarget, Endpoint, Target};
@@ -30,8 +32,8 @@ const ADDRESSES_MAX: usize = 256;
 
 /// The addresses of the nodes that listen under the target's name now, in an order of chance: many clients spread.
 /// `NoService`: none does.
-pub(crate) fn look_up(target: &ClusterTarget) -> Result<Vec<SockAddr>> {
-    let answers = block_on(gather(target))?;
+pub(crate) fn look_up(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<SockAddr>> {
+    let answers = block_on(gather(target, options))?;
     let mut addresses = Vec::new();
     for heartbeat in &answers {
         addresses.extend(listening(&heartbeat.addresses, target.name.as_deref()));
@@ -71,7 +73,7 @@ pub(crate) fn call(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Re
 async fn ask(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Result<Vec<u8>> {
     let left = || Duration::from_millis(until_ms.saturating_sub(sys::now_ms()));
     let late = |_| Error::new(Status::Timeout, format!("{target}: not connected in time"));
-    let client = tokio::time::timeout(left(), connect(target)).await.map_err(late)??;
+    let client = tokio::time::timeout(left(), connect(target, &ClusterOptions::default())).await.map_err(late)??;
     let service = target.name.as_deref().unwrap_or_default();
     let request = Request::new().payload(Bytes::copy_from_slice(question));
     let answer = send_within(&client, &service_subject(&target.cluster.name, service), request, left()).await;
@@ -96,20 +98,17 @@ fn block_on<T>(body: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
-async fn connect(target: &ClusterTarget) -> Result<Client> {
-    let mut options = ConnectOptions::new().connection_timeout(CONNECT).max_reconnects(target.cluster.servers.len());
-    match &target.cluster.login {
-        Some((user, Some(password))) => options = options.user_and_password(user.clone(), password.clone()),
-        Some((token, None)) => options = options.token(token.clone()),
-        None => {}
-    }
-    options.connect(target.cluster.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed))
+async fn connect(target: &ClusterTarget, options: &ClusterOptions) -> Result<Client> {
+    let url = &target.cluster;
+    let connect = ConnectOptions::new().connection_timeout(CONNECT).max_reconnects(url.servers.len());
+    let connect = identified(connect, &options.for_client(url)).await?;
+    connect.connect(url.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed, url))
 }
 
 /// What everybody answers who is there. Nobody knows how many that are: those who are slower than the others by far are
 /// left out, and would not be a good choice either.
-async fn gather(target: &ClusterTarget) -> Result<Vec<Heartbeat>> {
-    let client = connect(target).await?;
+async fn gather(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<Heartbeat>> {
+    let client = connect(target, options).await?;
     let gone = || Error::new(Status::Disconnected, "the cluster's server is gone");
     let inbox = client.new_inbox();
     let mut subscriber = client.subscribe(inbox.clone()).await.map_err(|_| gone())?;

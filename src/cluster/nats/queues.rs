@@ -16,7 +16,7 @@ use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 
 use super::bus::Owed;
-use super::{Echo, Nats, Shared, disconnected};
+use super::{Echo, Nats, Shared};
 use crate::cluster::engine::Done;
 use crate::cluster::queues::{DUPLICATES_MS, Depth, JobSink, Push, QueueName, Queues, Source, Terms};
 use crate::status::{Error, Result, Status};
@@ -88,7 +88,7 @@ impl Shared {
         let connected = {
             // Up, or nothing.
             self.connected(Echo::Yes)?;
-            self.client(Echo::Yes).clone().ok_or_else(disconnected)?
+            self.client(Echo::Yes).clone().ok_or_else(|| self.events.disconnected())?
         };
         let mut context = self.queues.context.lock().unwrap_or_else(PoisonError::into_inner);
         match context.as_ref() {
