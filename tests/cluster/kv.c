@@ -124,7 +124,8 @@ static void verify(void) {
         snprintf(wanted, sizeof wanted, "%ld", i);
         ahoy_status status = ahoy_kv_get_wait(kv, key, 0, value, sizeof value, NULL, NULL);
         /* While there is no leader nobody can say. */
-        for (int again = 0; again < 10 && (status == AHOY_ERR_TIMEOUT || status == AHOY_ERR_DISCONNECTED); again++) {
+        long long until_ns = now_ns() + 30 * 1000000000LL;
+        while ((status == AHOY_ERR_TIMEOUT || status == AHOY_ERR_DISCONNECTED) && now_ns() < until_ns) {
             pause_a_moment();
             status = ahoy_kv_get_wait(kv, key, 0, value, sizeof value, NULL, NULL);
         }
