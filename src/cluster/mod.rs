@@ -134,6 +134,7 @@ pub(crate) struct Cluster {
     /// Of these, those that the program has begun.
     begun_here: AtomicUsize,
     is_leaving: AtomicBool,
+    is_cut: AtomicBool,
     /// The engine is let go: nothing can be begun.
     is_over: AtomicBool,
     has_left: AtomicBool,
@@ -192,6 +193,7 @@ impl Cluster {
             in_hand: AtomicUsize::new(0),
             begun_here: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
             inside: AtomicUsize::new(0),
@@ -343,8 +345,11 @@ impl Cluster {
         }
     }
 
-    /// What is still in hand is given up.
+    /// What is still in hand is given up. Every worker calls this: only the first of them knows when all is given back.
     pub(crate) fn cut(self: &Arc<Self>) {
+        if self.is_cut.swap(true, Ordering::SeqCst) {
+            return;
+        }
         self.is_leaving.store(true, Ordering::SeqCst);
         // Others are to get the jobs at once: that has to be sent.
         let has_sent = self.queues_cut();

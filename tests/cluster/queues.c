@@ -165,7 +165,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     ahoy_cluster_options cluster = { .size = sizeof cluster, .node = argv[2], .join_ms = 10000,
                                      .timeout_ms = argc > 3 ? (uint32_t)atoi(argv[3]) : 0 };
-    ahoy_server_options options = { .size = sizeof options, .workers = 2, .cluster = argv[1],
+    ahoy_server_options options = { .size = sizeof options, .workers = 8, .cluster = argv[1],
                                     .cluster_options = &cluster, .on_cluster_state = on_state };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("queues"), 1;
     printf("ready\n");

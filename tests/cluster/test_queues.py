@@ -253,16 +253,17 @@ def test_later():
 def test_drain():
     """A node that leaves takes nothing new, and what it cannot finish goes to others at once."""
     with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "leaver") as leaver:
-        work(leaver, "keep", in_hand=3, ack_ms=100000)
-        a.send("push q 0 10")
-        wait_until(lambda: len(jobs(leaver)) == 3 or None, "it has its hands full")
-        wait_until(lambda: len(pushed(a)) == 10 or None, "all are pushed")
+        # Many: each of its workers wants to give them back.
+        work(leaver, "keep", in_hand=1000, ack_ms=100000)
+        a.send("push q 0 1100")
+        wait_until(lambda: len(jobs(leaver)) == 1000 or None, "it has its hands full")
+        wait_until(lambda: len(pushed(a)) == 1100 or None, "all are pushed")
         work(a, ack_ms=100000)
-        wait_all_done(set(range(10)) - jobs(leaver), a)
+        wait_all_done(set(range(1100)) - jobs(leaver), a)
         leaver.send("leave 300")
-        leaver.expect("^jobs cut 3")
+        leaver.expect("^jobs cut 1000$")
         leaver.expect("^left")
-        wait_all_done(set(range(10)), a, deadline_s=10)
+        wait_all_done(set(range(1100)), a, deadline_s=10)
         wait_empty(a)
 
 
