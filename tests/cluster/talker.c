@@ -4,7 +4,7 @@
  *
  *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
  *
- * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT" (up to the first that fails), "state", "metric NAME",
+ * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "state", "metric NAME",
  * "stop". Out: "ready ADDRESS", "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS",
  * "flooded COUNT", "metric VALUE", "failed STATUS: DETAIL", "stopped".
  */
@@ -44,12 +44,13 @@ static const char *option(int argc, char **argv, const char *name)
     return NULL;
 }
 
-static void flood(ahoy_server server, const char *topic, long count)
+/* The numbers from 0 on, with spaces behind them up to so many bytes. */
+static void flood(ahoy_server server, const char *topic, long count, int bytes)
 {
-    char text[32];
+    static char text[1 << 16];
     long i = 0;
     for (; i < count; i++) {
-        int len = snprintf(text, sizeof text, "%ld", i);
+        int len = snprintf(text, sizeof text, "%-*ld", bytes, i);
         ahoy_status status;
         while ((status = ahoy_publish(server, topic, text, (size_t)len)) == AHOY_ERR_AGAIN) {}
         if (status) {
@@ -89,6 +90,7 @@ int main(int argc, char **argv)
     ahoy_server server;
     char address[128], line[4096], topic[256], text[4096];
     long count;
+    int bytes;
     ahoy_status status = ahoy_server_start(&options, &server);
     if (status) return printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error()), 1;
     ahoy_server_address(server, 0, address, sizeof address);
@@ -101,8 +103,8 @@ int main(int argc, char **argv)
             printf("subscribed %s\n", ahoy_status_name(status)), fflush(stdout);
         } else if (sscanf(line, "publish %255s %4095[^\n]", topic, text) == 2) {
             printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
-        } else if (sscanf(line, "flood %255s %ld", topic, &count) == 2) {
-            flood(server, topic, count);
+        } else if (sscanf(line, "flood %255s %ld %d", topic, &count, &bytes) == 3) {
+            flood(server, topic, count, bytes);
         } else if (sscanf(line, "metric %255s", topic) == 1) {
             metric(server, topic);
         } else if (!strcmp(line, "state") && !ahoy_cluster_state(server, &state)) {

@@ -59,7 +59,7 @@ def test_messages_at_risk():
     with Brokers() as brokers, Talker(brokers.url("chat")) as node:
         node.subscribe("flood")
         assert node.metric(AT_RISK) == 0
-        node.send("flood flood 100000000")
+        node.send("flood flood 100000000 0")
         node.expect("^heard flood 1000$")
         brokers.kill(0)
         node.expect("^failed AHOY_ERR_DISCONNECTED: ")

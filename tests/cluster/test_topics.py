@@ -58,7 +58,7 @@ def test_order_of_each_publisher():
         nodes = nodes_of(brokers, 2, "flood")
         count = 20000
         try:
-            nodes[0].send(f"flood flood {count}")
+            nodes[0].send(f"flood flood {count} 0")
             for node in nodes:
                 wait_until(lambda: node.has_heard("flood", count - 1), deadline_s=30)
                 heard = [int(each[1]) for each in node.said(r"^heard flood (\d+)$")]
@@ -67,6 +67,30 @@ def test_order_of_each_publisher():
         finally:
             for node in nodes:
                 node.close()
+
+
+def test_what_was_taken_is_sent_before_the_end():
+    """Far more than a socket holds, and the server stopped at once."""
+    count, bytes_each = 1000, 20000
+
+    async def hear(brokers, node):
+        client = await nats.connect(brokers.urls()[0], pending_size=1 << 30)
+        heard = await client.subscribe("chat.topic.flood", pending_msgs_limit=2 * count, pending_bytes_limit=1 << 30)
+        await client.flush()
+        node.send(f"flood flood {count} {bytes_each}")
+        node.send("stop")
+        numbers = []
+        while len(numbers) < count:
+            message = await heard.next_msg(timeout=scaled(10))
+            assert len(message.data) == bytes_each
+            numbers.append(int(message.data))
+        await client.close()
+        return numbers
+
+    with Brokers() as brokers, Talker(brokers.url("chat")) as node:
+        assert asyncio.run(hear(brokers, node)) == list(range(count))
+        node.expect(f"^flooded {count}$")
+        node.expect("^stopped$")
 
 
 def test_too_long():

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::{Client, Request};
 use futures_util::future::join;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, oneshot};
@@ -192,16 +192,17 @@ impl Shared {
         self.bus.remove(key);
     }
 
-    /// Hands what waits to be sent to the system.
+    /// Sends what waits to be sent. A question that nobody hears is answered by the server itself, when it has had all
+    /// that was sent before; the client's own flush returns also when the socket was full.
     async fn flush(&self, timeout: Duration) {
         let flush = async |echo| {
             // The one may be up while the other is down.
             let client = self.client(echo).as_ref().map(|connected| connected.client.clone());
             if let Some(client) = client {
-                let _ = client.flush().await;
+                let _ = bus::send_within(&client, &client.new_inbox(), Request::new(), timeout).await;
             }
         };
-        let _ = tokio::time::timeout(timeout, join(flush(Echo::No), flush(Echo::Yes))).await;
+        join(flush(Echo::No), flush(Echo::Yes)).await;
     }
 }
 
