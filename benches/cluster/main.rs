@@ -1,5 +1,8 @@
 //! Clusters against what they are built on, pair by pair, in one run: `make bench-cluster`. The median of the pairs is shown, with
-//! the least and the most. A NATS server of its own runs on loopback meanwhile.
+//! the least and the most, and written to docs/benchmarks.md. A NATS server of its own runs on loopback meanwhile.
+
+#[path = "../compare/section.rs"]
+mod section;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -43,7 +46,7 @@ fn main() {
     while TcpStream::connect(&address).is_err() {
         std::thread::yield_now();
     }
-    println!("| figure | ours | theirs | ours / theirs: median (least, most) | asked |\n|---|---|---|---|---|");
+    let mut table = Table::new();
     for bytes in [16, 256] {
         let ours = || {
             program(
@@ -59,9 +62,9 @@ fn main() {
                 &[&format!("nats://{address}"), "bench.topic.t", &MESSAGES.to_string(), &bytes.to_string()],
             )
         };
-        compare(&format!("publishes of {bytes} B each second; nats.c"), "≥ 1.00", ours, theirs);
+        table.compare(&format!("publishes of {bytes} B each second; nats.c"), "≥ 1.00", ours, theirs);
         let theirs = || publish_natively(&format!("nats://{address}"), bytes);
-        compare(&format!("publishes of {bytes} B each second; async-nats itself"), "", ours, theirs);
+        table.compare(&format!("publishes of {bytes} B each second; async-nats itself"), "", ours, theirs);
     }
     let fan_out = |url: &str, nodes: usize| {
         let numbers = [nodes, NODES / nodes * CONNECTIONS, NODES / nodes, FANNED_OUT, FANNED_OUT_BYTES];
@@ -70,7 +73,7 @@ fn main() {
         arguments.extend(numbers.iter().map(String::as_str));
         program(&programs, "fanout", &arguments)
     };
-    compare(
+    table.compare(
         &format!(
             "deliveries each second to {NODES} nodes × {CONNECTIONS}; one node with as many connections and workers"
         ),
@@ -85,15 +88,14 @@ fn main() {
     is_ready.recv().expect("the responder is ready");
     let ours = || program(&programs, "call_ahoy", &[&format!("nats://{address}/bench"), "echo", &CALLS.to_string()]);
     let theirs = || runtime.block_on(request(&format!("nats://{address}")));
-    compare("a call, µs; async-nats' request", "≤ 1.15", ours, theirs);
+    table.compare("a call, µs; async-nats' request", "≤ 1.15", ours, theirs);
     let mut times: Vec<f64> = (0..PAIRS).map(|_| chat_line(Path::new(&chat), &address)).collect();
     times.sort_by(f64::total_cmp);
-    println!(
-        "| a chat line from node to node, p50 µs | {:.0} ({:.0}, {:.0}) | | | ≤ 500 |",
-        times[PAIRS / 2],
-        times[0],
-        times[PAIRS - 1]
-    );
+    let (median, least, most) = (times[PAIRS / 2], times[0], times[PAIRS - 1]);
+    table.row(&format!("a chat line from node to node, p50 µs | {median:.0} ({least:.0}, {most:.0}) | | | ≤ 500"));
+    let file = Path::new("docs/benchmarks.md");
+    section::write(file, "make bench-cluster", &table.0).expect("docs/benchmarks.md can be written");
+    eprintln!("written to {}", file.display());
 }
 
 fn free_port() -> u16 {
@@ -101,24 +103,46 @@ fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-/// Alternating pairs.
-fn compare(figure: &str, asked: &str, ours: impl Fn() -> f64, theirs: impl Fn() -> f64) {
-    let mut runs: Vec<(f64, f64, f64)> = (0..PAIRS)
-        .map(|pair| {
-            let (our, their) = if pair % 2 == 0 {
-                let our = ours();
-                (our, theirs())
-            } else {
-                let their = theirs();
-                (ours(), their)
-            };
-            (our / their, our, their)
-        })
-        .collect();
-    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (ratio, our, their) = runs[PAIRS / 2];
-    let (least, most) = (runs[0].0, runs[PAIRS - 1].0);
-    println!("| {figure} | {our:.0} | {their:.0} | {ratio:.2} ({least:.2}, {most:.2}) | {asked} |");
+/// What is printed row by row, and written in the end.
+struct Table(String);
+
+impl Table {
+    fn new() -> Self {
+        let mut table = Self("## Clusters\n\n".to_owned());
+        table.line("| figure | ours | theirs | ours / theirs: median (least, most) | asked |");
+        table.line("|---|---|---|---|---|");
+        table
+    }
+
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn row(&mut self, cells: &str) {
+        self.line(&format!("| {cells} |"));
+    }
+
+    /// Alternating pairs.
+    fn compare(&mut self, figure: &str, asked: &str, ours: impl Fn() -> f64, theirs: impl Fn() -> f64) {
+        let mut runs: Vec<(f64, f64, f64)> = (0..PAIRS)
+            .map(|pair| {
+                let (our, their) = if pair % 2 == 0 {
+                    let our = ours();
+                    (our, theirs())
+                } else {
+                    let their = theirs();
+                    (ours(), their)
+                };
+                (our / their, our, their)
+            })
+            .collect();
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (ratio, our, their) = runs[PAIRS / 2];
+        let (least, most) = (runs[0].0, runs[PAIRS - 1].0);
+        self.row(&format!("{figure} | {our:.0} | {their:.0} | {ratio:.2} ({least:.2}, {most:.2}) | {asked}"));
+    }
 }
 
 /// The number that a program prints.

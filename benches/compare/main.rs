@@ -15,6 +15,7 @@ mod publish;
 mod relay;
 mod report;
 mod run;
+mod section;
 mod server;
 mod stats;
 mod sys;
@@ -80,7 +81,7 @@ fn compare(arguments: &Arguments) -> io::Result<()> {
     println!("{text}");
     match &arguments.output {
         Some(path) => {
-            report::write(path, &text)?;
+            section::write(path, "make bench", &text)?;
             eprintln!("written to {}", path.display());
         }
         None => eprintln!("part of the plan only: no file written (--output FILE writes one)"),

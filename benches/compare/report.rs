@@ -7,11 +7,6 @@ use crate::plan::{Bound, Metric, PAIRS_FEW, Peer, SUBJECT, Scenario, TARGETS};
 use crate::run::Bench;
 use crate::stats::{Median, Pair};
 use std::fmt::Write;
-use std::path::Path;
-use std::{fs, io};
-
-const BEGIN: &str = "<!-- begin: written by `make bench`; what is changed here is lost -->";
-const END: &str = "<!-- end: written by `make bench` -->";
 
 /// Above this share of the time a CPU counts as full; above the other one a run counts as disturbed.
 const BUSY_FULL: f64 = 0.95;
@@ -55,19 +50,6 @@ pub(crate) fn progress(subject: &Peer, comparison: &Comparison) -> String {
     }
     line.truncate(line.len() - 1);
     line
-}
-
-/// Puts the text between its marks in the file; what stands around it stays.
-pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let old = match fs::read_to_string(path) {
-        Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Benchmarks".to_owned(),
-        Err(error) => return Err(error),
-    };
-    let (before, rest) = old.split_once(BEGIN).unwrap_or((&old, ""));
-    let before = before.trim_end();
-    let after = rest.split_once(END).map_or("\n", |(_, after)| after);
-    fs::write(path, format!("{before}\n\n{BEGIN}\n\n{text}\n{END}{after}"))
 }
 
 impl Report<'_> {
