@@ -235,6 +235,8 @@ def main():
     if wanted.list:
         print(*tests, sep="\n")
         return 0
+    # A shell that starts us in the background has it ignored, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if wanted.one:
         [test] = tests.values()
         return run_one(test, seconds_of(test))
