@@ -203,6 +203,11 @@ impl Kv {
         }
     }
 
+    /// The same on any worker, in a while.
+    pub(super) fn after(&self, delay_ms: u32, task: super::Task) -> Result<()> {
+        self.cluster.host.after(delay_ms, task)
+    }
+
     /// The call counts as under way until its end.
     pub(crate) fn in_hand<T: 'static>(&self, done: Done<T>) -> Result<Done<T>> {
         let hand: Hold = self.cluster.hold()?;

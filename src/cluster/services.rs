@@ -261,7 +261,8 @@ impl Cluster {
             offer.silence();
             return Err(error);
         }
-        if self.is_leaving() {
+        // Somebody may have ended it meanwhile, and not have found what it hears by.
+        if self.is_leaving() || !OFFERS.has(offer.number) {
             offer.retire();
         }
         Ok(())

@@ -25,6 +25,8 @@ pub(crate) static WATCHES: Handles<Watch> = Handles::new();
 /// Calls the program: with an entry, or with None when it has seen what there was. False: there was no memory to do so.
 pub(crate) type WatchCall = Box<dyn Fn(Option<&Entry>) -> bool + Send + Sync>;
 
+/// After a want of memory.
+const SHORT_MS: u32 = 100;
 /// Keys that may wait for the program, and bytes.
 const PENDING_MAX: usize = 4_096;
 const PENDING_BYTES_MAX: usize = 16 << 20;
@@ -288,6 +290,7 @@ impl Watch {
             state.walks = true;
             state.is_resting = false;
         }
+        self.post();
         self.pump();
     }
 
@@ -448,6 +451,25 @@ impl Watch {
     }
 
     /// Calls the program.
+    /// For want of memory: there may be some in a while. Until then it counts as posted.
+    fn deliver_later(self: &Arc<Self>, entry: Option<Entry>) {
+        self.lock().put_back(entry);
+        let watch = Arc::clone(self);
+        let again = move || {
+            let kv = Arc::clone(&watch.kv);
+            kv.run(Box::new(move || watch.deliver()));
+        };
+        if let Err(error) = self.kv.after(SHORT_MS, Box::new(again)) {
+            log::debug!("a watch waits for the next change: {error}");
+            let finalizer = {
+                let mut state = self.lock();
+                state.is_posted = false;
+                if state.is_over { state.finalizer.take() } else { None }
+            };
+            drop(finalizer);
+        }
+    }
+
     fn deliver(self: &Arc<Self>) {
         let next = |count: usize| {
             let mut state = self.lock();
@@ -456,9 +478,7 @@ impl Watch {
         let mut count = 0;
         while let Some(entry) = next(count) {
             if !(self.call)(entry.as_ref()) {
-                // For want of memory: again with the next turn.
-                self.lock().put_back(entry);
-                break;
+                return self.deliver_later(entry);
             }
             count += 1;
         }

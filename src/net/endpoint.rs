@@ -53,6 +53,15 @@ const UNIX_PATH_BYTES_MAX: usize = 107;
 const SYSTEMD_NAME_BYTES_MAX: usize = 255;
 
 impl Endpoint {
+    /// Whether nobody has to be asked for its address.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_literal(&self) -> bool {
+        match self {
+            Self::Tcp { host, .. } | Self::Udp { host, .. } => host.parse::<IpAddr>().is_ok(),
+            _ => true,
+        }
+    }
+
     /// Reads one URL.
     pub fn parse(url: &str) -> Result<Self> {
         let (scheme, rest) = url.split_once(':').unwrap_or_default();

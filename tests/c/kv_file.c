@@ -1,7 +1,7 @@
 /*
  * A bucket in a file: it is there for the next server, with its revisions and times; nothing that was acknowledged is lost
- * when the process is killed; a second server is refused while the first has the file; calls in flight at a stop each get
- * their answer.
+ * when the process is killed; a lease that was renewed ends for those who watch it; a second server is refused while the
+ * first has the file; calls in flight at a stop each get their answer.
  */
 #include "support.h"
 
@@ -118,11 +118,32 @@ static void restarted(void) {
     ahoy_server_free(other);
 }
 
+static void on_change(ahoy_kv of, ahoy_status status, const ahoy_kv_entry *entry, void *user) {
+    (void)of;
+    CHECK_OK(status);
+    if (entry && entry->operation == AHOY_KV_DELETE) latch_add(user, 1);
+}
+
+/* A lease that is renewed, and ends in the end: whoever watches it hears of that. */
+static void renewed(void) {
+    ahoy_server server = start(OPTIONS(.workers = 1));
+    ahoy_kv kv = open_file(server, AHOY_OK);
+    latch ended = LATCH_INIT;
+    CHECK_OK(ahoy_kv_watch(kv, "lease", 0, on_change, &ended, NULL, NULL));
+    for (uint32_t ttl_ms = 150; ttl_ms <= 450; ttl_ms += 150) {
+        ahoy_kv_put_options options = { .size = sizeof options, .ttl_ms = ttl_ms };
+        CHECK_OK(ahoy_kv_put_wait(kv, "lease", 0, "x", 1, &options, NULL));
+    }
+    latch_wait(&ended, 1);
+    CHECK_STATUS(ahoy_kv_get_wait(kv, "lease", 0, NULL, 0, NULL, NULL), AHOY_ERR_NO_KEY);
+    ahoy_server_free(server);
+}
+
 int main(void) {
     snprintf(path, sizeof path, "%s/buckets", make_folder());
     killed();
     holdings before = holdings_now();
-    restarted();
+    restarted(), renewed();
     CHECK_HOLDINGS(before);
     remove_folder();
     return 0;

@@ -185,7 +185,7 @@ fn keep(path: &Path, host: &Arc<dyn Host>, wishes: &Receiver<Wish>) {
                 done(bucket);
             }
             Wish::Stop(gone) => {
-                desk.database = Err(Status::Stopped.into());
+                desk.give_up(Status::Stopped.into());
                 drop(gone);
             }
             change => {
@@ -218,6 +218,12 @@ fn open(path: &Path) -> Result<Database> {
 const CACHE_BYTES: usize = 4 << 20;
 
 impl Desk<'_> {
+    /// Of a store in which something has panicked the end may panic, too.
+    fn give_up(&mut self, error: Error) {
+        let old = std::mem::replace(&mut self.database, Err(error));
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(old)));
+    }
+
     fn database(&self) -> Result<&Database> {
         self.database.as_ref().map_err(Error::again)
     }
@@ -284,7 +290,7 @@ impl Desk<'_> {
                 log::error!("a file of buckets is given up: {error}");
                 let unknown = || Error::new(Status::UnknownOutcome, error.detail.clone());
                 answers.into_iter().for_each(|(done, result)| done(result.and_then(|_| Err(unknown()))));
-                self.database = Err(error);
+                self.give_up(error);
             }
         }
     }

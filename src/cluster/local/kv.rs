@@ -189,9 +189,14 @@ impl LocalBucket {
                 };
                 self.tell(&change);
             },
-            // What it has done is shown, and then the next timer is set.
+            // What it has done is shown, and then the next timer is set. If nothing is due (a key was written anew), it has
+            // nothing to show.
             #[cfg(feature = "store")]
-            Keeper::File(file, name) => return file.expire(name),
+            Keeper::File(file, name) => {
+                if self.table().next_due_ms().is_some_and(|due_ms| due_ms <= sys::now_ms()) {
+                    return file.expire(name);
+                }
+            }
         }
         self.set_timer();
     }

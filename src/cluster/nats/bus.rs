@@ -216,7 +216,8 @@ impl Shared {
         let payload = Bytes::copy_from_slice(payload);
         let (subject, owed) = (subject.to_owned(), Owed(Some(done)));
         self.runtime.spawn(async move {
-            let answer = send_within(&client, &subject, Request::new().payload(payload), timeout).await;
+            let request = Request::new().payload(payload).inbox(client.new_inbox());
+            let answer = send_within(&client, &subject, request, timeout).await;
             drop(permit);
             owed.pay(
                 answer

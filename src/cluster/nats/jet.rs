@@ -51,7 +51,8 @@ impl Refusal {
     /// and what comes of that is not known yet.
     fn is_for_now(&self) -> bool {
         // Some of those that stay are 503 as well: no JetStream, no room.
-        self.number == 10_164 || self.code == 503 && !matches!(self.number, 10_023 | 10_039 | 10_076 | 10_077)
+        matches!(self.number, 10_164 | 10_167)
+            || self.code == 503 && !matches!(self.number, 10_023 | 10_039 | 10_076 | 10_077)
     }
 
     /// As an error, where nothing special is to be said.
@@ -64,7 +65,10 @@ impl Refusal {
             // Too few servers.
             10_005 | 10_074 => Status::Replicas,
             // Full.
-            10_023 | 10_028 | 10_047 | 10_077 => Status::Again,
+            10_023 | 10_028 | 10_047 => Status::Again,
+            // The stream's own bounds are asked before the change is decided; a disk that fails is found out behind that.
+            10_077 if self.text.starts_with("maximum") => Status::Again,
+            10_077 => Status::UnknownOutcome,
             10_054 => Status::TooLong,
             // Streams with other settings, or with the same subjects.
             10_058 | 10_065 => Status::Invalid,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::{Client, ClientError, ConnectOptions, Event};
 use tokio::sync::mpsc;
 
@@ -17,6 +18,7 @@ use crate::status::{Error, Result, Status};
 /// A server that says nothing for so long is asked whether it is there; after two such times it is given up.
 const PING: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(1);
 /// The longest rest between two tries.
 const REST_MS_MAX: u64 = 1_000;
 /// Commands that wait for the connection; a publish that finds it full is refused.
@@ -116,7 +118,7 @@ pub(super) async fn stay_connected(shared: Arc<Shared>, connect: Arc<Connect>, e
                 shared.resubscribe(echo, &connected).await;
                 drop(connected);
                 shared.events.up(echo);
-                while let Some(event) = events.recv().await {
+                while let Some(event) = next(&shared, echo, &mut events).await {
                     if heed(&shared, &connect, echo, &event) == Life::Over {
                         break;
                     }
@@ -163,6 +165,22 @@ fn heed(shared: &Shared, connect: &Connect, echo: Echo, event: &Event) -> Life {
     Life::GoesOn
 }
 
+/// The next event; None: there are no more. The client keeps a short list of them for us, and in a flood the one that counts may
+/// be missing: when it is quiet again the client itself is asked.
+async fn next(shared: &Shared, echo: Echo, events: &mut mpsc::UnboundedReceiver<Event>) -> Option<Event> {
+    loop {
+        if let Ok(event) = tokio::time::timeout(QUIET, events.recv()).await {
+            return event;
+        }
+        let state = shared.client(echo).as_ref().map(|connected| connected.client.connection_state());
+        match state {
+            Some(State::Connected) if !shared.events.is_connected(echo) => return Some(Event::Connected),
+            Some(State::Disconnected) if shared.events.is_connected(echo) => return Some(Event::Disconnected),
+            _ => {}
+        }
+    }
+}
+
 /// Tells how the link is: up when both connections are.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<EventsState>);
@@ -207,6 +225,10 @@ impl Events {
 
     pub(super) fn link(&self) -> Link {
         self.lock().link()
+    }
+
+    fn is_connected(&self, echo: Echo) -> bool {
+        self.lock().is_up[echo as usize]
     }
 
     #[inline]

@@ -15,12 +15,14 @@ pub(super) mod outside;
 mod pack;
 mod queues;
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, Request};
 use futures_util::future::join;
 use tokio::runtime::{Builder, Handle};
@@ -185,7 +187,7 @@ impl Shared {
     /// This host as the server sees it.
     fn host_seen(&self) -> Option<String> {
         let seen = self.client(Echo::Yes).as_ref().map(|connected| connected.client.server_info().client_ip);
-        seen.filter(|host| !host.is_empty())
+        seen.filter(|host| host.parse::<IpAddr>().is_ok())
     }
 
     fn unhear(&self, key: SubscriptionKey) {
@@ -195,11 +197,13 @@ impl Shared {
     /// Sends what waits to be sent. A question that nobody hears is answered by the server itself, when it has had all
     /// that was sent before; the client's own flush returns also when the socket was full.
     async fn flush(&self, timeout: Duration) {
+        let subject = format!("{}.flush", self.cluster);
         let flush = async |echo| {
             // The one may be up while the other is down.
             let client = self.client(echo).as_ref().map(|connected| connected.client.clone());
+            let client = client.filter(|client| client.connection_state() == State::Connected);
             if let Some(client) = client {
-                let _ = bus::send_within(&client, &client.new_inbox(), Request::new(), timeout).await;
+                let _ = bus::send_within(&client, &subject, Request::new(), timeout).await;
             }
         };
         join(flush(Echo::No), flush(Echo::Yes)).await;

@@ -29,14 +29,27 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// So many answers, and addresses in them, are enough to choose from.
 const ANSWERS_MAX: usize = 4_096;
 const ADDRESSES_MAX: usize = 256;
+/// Nodes' names that are looked up, and for how long no further one is begun.
+const NAMES_MAX: usize = 16;
+const NAMES: Duration = Duration::from_secs(2);
 
 /// The addresses of the nodes that listen under the target's name now, in an order of chance: many clients spread.
 /// `NoService`: none does.
 pub(crate) fn look_up(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<SockAddr>> {
-    let answers = block_on(gather(target, options))?;
+    let random = RandomState::new();
+    let mut answers = block_on(gather(target, options))?;
+    answers.sort_by_cached_key(|heartbeat| random.hash_one(&heartbeat.addresses));
+    // Names take their time, and whoever publishes to the cluster may tell any number of them.
+    let (began, mut names) = (Instant::now(), 0);
+    let mut is_worth_it = |endpoint: &Endpoint| {
+        let is_name = !endpoint.is_literal();
+        names += usize::from(is_name);
+        !is_name || names <= NAMES_MAX && began.elapsed() < NAMES
+    };
     let mut addresses = Vec::new();
     for heartbeat in &answers {
-        addresses.extend(listening(&heartbeat.addresses, target.name.as_deref()));
+        let endpoints = listening(&heartbeat.addresses, target.name.as_deref());
+        addresses.extend(endpoints.filter(&mut is_worth_it).filter_map(|endpoint| endpoint.look_up().ok()).flatten());
         if addresses.len() >= ADDRESSES_MAX {
             break;
         }
@@ -44,7 +57,6 @@ pub(crate) fn look_up(target: &ClusterTarget, options: &ClusterOptions) -> Resul
     if addresses.is_empty() {
         return Err(Error::new(Status::NoService, format!("{target}: no node listens there")));
     }
-    let random = RandomState::new();
     addresses.sort_by_cached_key(|address| random.hash_one(address.as_socket()));
     Ok(addresses)
 }
@@ -66,7 +78,8 @@ pub(crate) fn call(target: &ClusterTarget, question: &[u8], until_ms: u64) -> Re
         });
         let thread =
             thread.map_err(|error| Error { status: Status::Thread, ..Error::system("start a thread", &error) })?;
-        thread.join().unwrap_or_else(|_| Err(Status::Panic.into()))
+        // The question may be out already.
+        thread.join().unwrap_or_else(|_| Err(Status::UnknownOutcome.into()))
     })
 }
 
@@ -131,11 +144,10 @@ async fn gather(target: &ClusterTarget, options: &ClusterOptions) -> Result<Vec<
 }
 
 /// Those of a node's addresses that a stream can be opened to, under a name or any.
-fn listening(addresses: &str, name: Option<&str>) -> Vec<SockAddr> {
+fn listening<'a>(addresses: &'a str, name: Option<&'a str>) -> impl Iterator<Item = Endpoint> + 'a {
     let targets = addresses.split(',').filter_map(|url| Target::parse(url).ok());
-    let meant = targets.filter(|target| name.is_none() || target.name.as_deref() == name);
-    let streams = meant.filter(|target| matches!(target.endpoint, Endpoint::Tcp { .. }));
-    streams.filter_map(|target| target.endpoint.look_up().ok()).flatten().collect()
+    let meant = targets.filter(move |target| name.is_none() || target.name.as_deref() == name);
+    meant.map(|target| target.endpoint).filter(|endpoint| matches!(endpoint, Endpoint::Tcp { .. }))
 }
 
 #[cfg(test)]
@@ -146,7 +158,8 @@ mod tests {
     fn only_streams_of_the_name_are_meant() {
         let addresses = "tcp://127.0.0.1:1?name=echo,tcp://127.0.0.1:2,udp://127.0.0.1:3?name=echo,nonsense,unix:/a";
         let ports = |name| -> Vec<u16> {
-            listening(addresses, name).iter().filter_map(|address| Some(address.as_socket()?.port())).collect()
+            let addresses = listening(addresses, name).filter_map(|endpoint| endpoint.look_up().ok()).flatten();
+            addresses.filter_map(|address| Some(address.as_socket()?.port())).collect()
         };
         assert_eq!(ports(Some("echo")), [1]);
         assert_eq!(ports(None), [1, 2]);

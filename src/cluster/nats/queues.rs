@@ -103,7 +103,7 @@ impl Shared {
     }
 
     /// Pushes until there is an answer, or no time is left.
-    async fn push(&self, push: &Push, until: Instant) -> Result<()> {
+    async fn push(&self, push: &Push, mut until: Instant) -> Result<()> {
         let began = Instant::now();
         let id = push.id.clone().unwrap_or_else(|| self.queues.id());
         let payload = Bytes::from_owner(Arc::clone(&push.payload));
@@ -128,7 +128,9 @@ impl Shared {
                 return Err(error);
             }
             // A second try is the same job only as long as its id is remembered.
-            let until = if is_unknown { until.min(began + REMEMBERED) } else { until };
+            if is_unknown {
+                until = until.min(began + REMEMBERED);
+            }
             if Instant::now() + rest >= until {
                 let text = format!("{}: {error}", push.queue.subject);
                 let status = match error.status {
