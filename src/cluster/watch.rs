@@ -8,6 +8,8 @@
 //! What waits for the program is one entry for each key, the latest. When too many wait, changes are let go, and the watch
 //! walks when there is room again.
 
+mod telling;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +27,9 @@ pub(crate) static WATCHES: Handles<Watch> = Handles::new();
 /// Calls the program: with an entry, or with None when it has seen what there was. False: there was no memory to do so.
 pub(crate) type WatchCall = Box<dyn Fn(Option<&Entry>) -> bool + Send + Sync>;
 
-/// After a want of memory.
-const SHORT_MS: u32 = 100;
 /// Keys that may wait for the program, and bytes.
 const PENDING_MAX: usize = 4_096;
 const PENDING_BYTES_MAX: usize = 16 << 20;
-/// Calls of the program's in a row, before others of the worker have their turn.
-const CALLS_IN_A_ROW: usize = 64;
 /// How often a watch looks whether it has missed something.
 const TICK_MS: u32 = 2_000;
 
@@ -435,65 +433,6 @@ impl Watch {
                 state.rest(&error);
             }
         }
-    }
-
-    /// Sees to it that the program gets what waits for it.
-    fn post(self: &Arc<Self>) {
-        {
-            let mut state = self.lock();
-            if state.is_over || state.is_posted || state.order.is_empty() {
-                return;
-            }
-            state.is_posted = true;
-        }
-        let watch = Arc::clone(self);
-        self.kv.run(Box::new(move || watch.deliver()));
-    }
-
-    /// Calls the program.
-    /// For want of memory: there may be some in a while. Until then it counts as posted.
-    fn deliver_later(self: &Arc<Self>, entry: Option<Entry>) {
-        self.lock().put_back(entry);
-        let watch = Arc::clone(self);
-        let again = move || {
-            let kv = Arc::clone(&watch.kv);
-            kv.run(Box::new(move || watch.deliver()));
-        };
-        if let Err(error) = self.kv.after(SHORT_MS, Box::new(again)) {
-            log::debug!("a watch waits for the next change: {error}");
-            let finalizer = {
-                let mut state = self.lock();
-                state.is_posted = false;
-                if state.is_over { state.finalizer.take() } else { None }
-            };
-            drop(finalizer);
-        }
-    }
-
-    fn deliver(self: &Arc<Self>) {
-        let next = |count: usize| {
-            let mut state = self.lock();
-            if state.is_over || count == CALLS_IN_A_ROW { None } else { state.pop() }
-        };
-        let mut count = 0;
-        while let Some(entry) = next(count) {
-            if !(self.call)(entry.as_ref()) {
-                return self.deliver_later(entry);
-            }
-            count += 1;
-        }
-        let finalizer = {
-            let mut state = self.lock();
-            state.is_posted = false;
-            if state.is_behind && state.pending.len() < PENDING_MAX / 2 && state.pending_bytes < PENDING_BYTES_MAX / 2 {
-                state.is_behind = false;
-                state.walks = true;
-            }
-            if state.is_over { state.finalizer.take() } else { None }
-        };
-        drop(finalizer);
-        self.post();
-        self.pump();
     }
 }
 
