@@ -1598,8 +1598,8 @@ typedef struct ahoy_kv_put_options {
     /** sizeof(ahoy_kv_put_options). */
     size_t size;
     /**
-     * Milliseconds after which the key goes, unless it is put again meanwhile. In a cluster it is rounded up to whole
-     * seconds. 0: with the bucket.
+     * Milliseconds after which the key goes, unless it is put again meanwhile; only where the bucket's history is 1. In
+     * a cluster it is rounded up to whole seconds. 0: with the bucket.
      */
     uint64_t ttl_ms;
 } ahoy_kv_put_options;
@@ -1671,8 +1671,8 @@ ahoy_status ahoy_kv_get_wait(ahoy_kv kv, const void *key, size_t key_bytes, void
  * @param user     passed to `on_done`.
  * @return AHOY_OK: `on_done` will be called. On an error it is not, and nothing is done: AHOY_ERR_INVALID,
  *         AHOY_ERR_TOO_LONG: the key, or the value. AHOY_ERR_UNSUPPORTED: `ttl_ms`, and the bucket's servers are
- *         older than NATS 2.11. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are under way.
- *         AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
+ *         older than NATS 2.11, or its history is more than 1. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are
+ *         under way. AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
  *
  * Since 0.3.
  */

@@ -2,7 +2,7 @@
  * A node with buckets, told by lines what to do (test_kv.py). Each command ends with one line that begins with its name.
  *
  *     kv URL [TIMEOUT_MS]
- *     open NAME REPLICAS HISTORY TTL READS     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION
+ *     open NAME REPLICAS HISTORY TTL READS     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION [TTL]
  *     delete KEY REVISION     get KEY     keys PREFIX     watch PREFIX     own COUNT     load PREFIX COUNT     verify
  *     random SEED KEYS MILLISECONDS     metric NAME     state
  *
@@ -226,8 +226,9 @@ int main(int argc, char **argv) {
             ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[0] };
             status = ahoy_kv_create_wait(kv, a, read_key(a), b, strlen(b), &wanted, &revision);
             SAY("create %s %llu", name(status), (unsigned long long)revision);
-        } else if (sscanf(line, "update %1535s %8191s %u", a, b, &n[0]) == 3) {
-            status = ahoy_kv_update_wait(kv, a, read_key(a), b, strlen(b), n[0], NULL, &revision);
+        } else if (sscanf(line, "update %1535s %8191s %u %u", a, b, &n[0], &n[1]) >= 3) {
+            ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[1] };
+            status = ahoy_kv_update_wait(kv, a, read_key(a), b, strlen(b), n[0], &wanted, &revision);
             SAY("update %s %llu", name(status), (unsigned long long)revision);
         } else if (sscanf(line, "delete %1535s %u", a, &n[0]) == 2) {
             SAY("delete %s", name(ahoy_kv_delete_wait(kv, a, read_key(a), n[0])));

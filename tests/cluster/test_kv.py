@@ -117,6 +117,20 @@ def test_key_ttl():
         one.expect("^watch a - 4 delete$")
 
 
+def test_key_ttl_with_history():
+    """Where a key's older values are kept the last one has no time of its own: an older one would come back after it."""
+    need_ttl()
+    with Brokers(1) as brokers, node(brokers) as one:
+        opened(one, history=3)
+        assert ask(one, "put a old 0") == "AHOY_OK 1"
+        for write in ("put a new 1000", "update a new 1 1000", "create b new 1000"):
+            assert ask(one, write) == "AHOY_ERR_UNSUPPORTED 0"
+        # Nothing was written, and what has no time is.
+        assert ask(one, "get a") == "AHOY_OK old 1"
+        assert ask(one, "get b") == "AHOY_ERR_NO_KEY - 0"
+        assert ask(one, "update a new 1") == "AHOY_OK 2"
+
+
 def test_key_ttl_on_an_old_server():
     assert version_of("debian") < (2, 11), "Debian's server is no old one any more"
     with Brokers(1, version="debian") as brokers, node(brokers) as one:

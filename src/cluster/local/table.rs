@@ -102,6 +102,7 @@ impl Table {
 
     /// What a write comes to, if it may be done.
     pub(super) fn plan(&self, write: &Write, now_ms: u64) -> Result<Change> {
+        write.check_ttl(u64::from(self.settings.history))?;
         let is = self.live(&write.key, now_ms).map_or(0, |stored| stored.revision);
         match write.condition {
             Condition::Absent if is != 0 => return Err(Status::KeyExists.into()),
@@ -261,6 +262,13 @@ mod tests {
         assert_eq!(change(&mut table, &write(2, Some(b"123"), Condition::None, 0), 0), Ok(3));
         assert_eq!(change(&mut table, &write(1, None, Condition::None, 0), 0), Ok(4));
         assert_eq!(change(&mut table, &write(2, Some(b"1234567"), Condition::None, 0), 0), Ok(5));
+    }
+
+    #[test]
+    fn a_key_has_no_time_of_its_own_beside_a_history() {
+        let mut table = Table::new(Settings { history: 2, ttl_ms: 0, bytes_max: 0 }, 0);
+        assert_eq!(change(&mut table, &write(1, Some(b"a"), Condition::None, 30), 0), Err(Status::Unsupported));
+        assert_eq!(change(&mut table, &write(1, Some(b"a"), Condition::None, 0), 0), Ok(1));
     }
 
     #[test]

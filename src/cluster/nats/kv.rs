@@ -39,6 +39,7 @@ const TTL_DISABLED: u64 = 10_166;
 struct NatsBucket {
     shared: Arc<Shared>,
     names: Names,
+    history: u64,
     /// Keys may have a time to live of their own.
     has_ttl: bool,
     /// Any server of the stream may be read from.
@@ -135,7 +136,10 @@ async fn open(shared: Arc<Shared>, names: Names, options: &BucketOptions) -> Res
     };
     // An old server leaves out what it does not know.
     let is = |name: &str| config[name].as_bool().unwrap_or(false);
-    Ok(NatsBucket { shared, names, has_ttl: is("allow_msg_ttl"), is_direct: options.stale_ok && is("allow_direct") })
+    // As many as there are, where it is -1.
+    let history = config["max_msgs_per_subject"].as_u64().unwrap_or(u64::MAX);
+    let (has_ttl, is_direct) = (is("allow_msg_ttl"), options.stale_ok && is("allow_direct"));
+    Ok(NatsBucket { shared, names, history, has_ttl, is_direct })
 }
 
 async fn create(
@@ -323,6 +327,7 @@ impl NatsBucket {
         if write.value.is_none() {
             headers.insert("KV-Operation", "DEL");
         }
+        write.check_ttl(self.history)?;
         if write.ttl_ms > 0 {
             if !self.has_ttl {
                 return Err(Error::new(
