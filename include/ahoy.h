@@ -1713,7 +1713,8 @@ ahoy_status ahoy_kv_create_wait(ahoy_kv kv, const void *key, size_t key_bytes, c
 /**
  * As `ahoy_kv_put`, but only if the key has this revision.
  *
- * @param revision  as a read, a change or a watch has told it; not 0.
+ * @param revision  as a read, a change or a watch has told it; not 0. With that of a deletion it is made anew, if nobody
+ *                  has done anything to it since.
  * @param on_done   AHOY_ERR_REVISION: it has another, or there is no such key.
  * @return as `ahoy_kv_put`; AHOY_ERR_INVALID: the revision is 0. Since 0.3.
  */
@@ -1874,7 +1875,7 @@ typedef void (*ahoy_queue_counts_fn)(ahoy_server server, ahoy_status status, uin
  * @return AHOY_OK. On an error `on_done` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
  *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (longer than the cluster's servers allow: 1 MiB, if they are not told
  *         otherwise), AHOY_ERR_AGAIN (65,536 jobs or 64 MiB are being pushed; or jobs that wait in memory have 256 MiB),
- *         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY.
+ *         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY; without a cluster AHOY_ERR_REPLICAS.
  *
  * `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
  * tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);

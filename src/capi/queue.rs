@@ -72,7 +72,7 @@ unsafe impl Sized for ahoy_work_options {
 /// @return AHOY_OK. On an error `on_done` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
 ///         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (longer than the cluster's servers allow: 1 MiB, if they are not told
 ///         otherwise), AHOY_ERR_AGAIN (65,536 jobs or 64 MiB are being pushed; or jobs that wait in memory have 256 MiB),
-///         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY.
+///         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY; without a cluster AHOY_ERR_REPLICAS.
 ///
 /// `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
 /// tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);

@@ -1,7 +1,7 @@
 /*
  * A node with buckets, told by lines what to do (test_kv.py). Each command ends with one line that begins with its name.
  *
- *     kv URL [TIMEOUT_MS]
+ *     kv URL [TIMEOUT_MS]     (URL "": the process alone is the cluster)
  *     open NAME REPLICAS HISTORY TTL READS     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION [TTL]
  *     delete KEY REVISION     get KEY     keys PREFIX     watch PREFIX     own COUNT     load PREFIX COUNT     verify
  *     random SEED KEYS MILLISECONDS     metric NAME     state

@@ -1,7 +1,7 @@
 /*
  * A node that pushes and works, told by lines on its standard input:
  *
- *     queues URL NAME [TIMEOUT_MS]  joins; then
+ *     queues URL NAME [TIMEOUT_MS]  joins ("": the process alone is the cluster); then
  *     push QUEUE FIRST COUNT        pushes COUNT jobs "FIRST" … ; says "pushed N" or "unpushed N STATUS" for each
  *     once QUEUE TEXT ID            pushes one and waits; says "once STATUS"
  *     long QUEUE BYTES              pushes one of that length and waits; says "long STATUS"
@@ -165,7 +165,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     ahoy_cluster_options cluster = { .size = sizeof cluster, .node = argv[2], .join_ms = 10000,
                                      .timeout_ms = argc > 3 ? (uint32_t)atoi(argv[3]) : 0 };
-    ahoy_server_options options = { .size = sizeof options, .workers = 8, .cluster = argv[1],
+    ahoy_server_options options = { .size = sizeof options, .workers = 8,
+                                    .cluster = *argv[1] ? argv[1] : NULL,
                                     .cluster_options = &cluster, .on_cluster_state = on_state };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("queues"), 1;
     printf("ready\n");

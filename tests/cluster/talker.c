@@ -4,6 +4,8 @@
  *
  *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
  *
+ * URL "": the process alone is the cluster.
+ *
  * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "state", "metric NAME",
  * "stop". Out: "ready ADDRESS", "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS",
  * "flooded COUNT", "metric VALUE", "failed STATUS: DETAIL", "stopped".
@@ -84,11 +86,11 @@ int main(int argc, char **argv)
     };
     ahoy_server_options options = {
         .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 2, .framing = AHOY_FRAMING_LINES,
-        .on_open = enter, .on_message = talk, .cluster = argv[1], .cluster_options = &particulars,
+        .on_open = enter, .on_message = talk, .cluster = *argv[1] ? argv[1] : NULL, .cluster_options = &particulars,
         .on_cluster_state = on_state,
     };
     ahoy_server server;
-    char address[128], line[4096], topic[256], text[4096];
+    char address[128], line[4096], topic[512], text[4096];
     long count;
     int bytes;
     ahoy_status status = ahoy_server_start(&options, &server);
@@ -98,10 +100,10 @@ int main(int argc, char **argv)
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         int32_t state;
-        if (sscanf(line, "subscribe %255s", topic) == 1) {
+        if (sscanf(line, "subscribe %511s", topic) == 1) {
             status = ahoy_subscribe(server, topic, on_topic, NULL, NULL, NULL);
             printf("subscribed %s\n", ahoy_status_name(status)), fflush(stdout);
-        } else if (sscanf(line, "publish %255s %4095[^\n]", topic, text) == 2) {
+        } else if (sscanf(line, "publish %511s %4095[^\n]", topic, text) == 2) {
             printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
         } else if (sscanf(line, "flood %255s %ld %d", topic, &count, &bytes) == 3) {
             flood(server, topic, count, bytes);

@@ -1,4 +1,4 @@
-"""Buckets on real brokers: every call, what is refused, other clients, and what happens when servers die."""
+"""Buckets: every call and what is refused, with each engine; other clients, and what happens when servers die."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import tempfile
 
 import nats
 from brokers import ROOT, Brokers, VERSION, version_of
+from engines import pair
 from nodes import Node
 from waiting import LONG, Skip, wait_until
 
@@ -29,9 +30,9 @@ def build(name):
     return program
 
 
-def node(brokers, *more):
+def node(brokers, *more, name=None):
     """A node that has joined."""
-    return Node(build("kv"), brokers.url("c"), *more)
+    return Node(build("kv"), brokers.url("c"), *more, name=name)
 
 
 def ask(node, line, deadline_s=30):
@@ -48,26 +49,40 @@ def opened(node, *, replicas=0, history=0, ttl=0, reads=0, name="b"):
     return node
 
 
-def need_ttl():
+@contextlib.contextmanager
+def two_opened(cluster, **options):
+    """Two nodes that have the bucket, or the same one twice."""
+    with pair(cluster, node) as (one, two):
+        opened(one, **options)
+        if two is not one:
+            opened(two)
+        yield one, two
+
+
+def need_ttl(engine=Brokers):
     """Skips the test where keys have no time of their own."""
-    if version_of(VERSION) < (2, 11):
+    if engine is Brokers and version_of(VERSION) < (2, 11):
         raise Skip("this server is too old for keys with a time to live")
 
 
-def calls(brokers, reads):
-    with node(brokers) as one, node(brokers) as two:
-        opened(one, reads=reads), opened(two)
+def told(at, line):
+    """Until a watch has said that, whatever else was said meanwhile."""
+    wait_until(lambda: at.said(f"^watch {re.escape(line)}$") or None, f"the watch has said {line!r}")
+
+
+def calls(engine, reads):
+    with engine() as cluster, two_opened(cluster, reads=reads) as (one, two):
         two.send("watch *")
         two.expect("^watch caught-up$")
         assert ask(one, "put a 1 0") == "AHOY_OK 1"
-        two.expect("^watch a 1 1 put$")
+        told(two, "a 1 1 put")
         assert ask(two, "get a") == "AHOY_OK 1 1"
         assert ask(two, "create a 2 0") == "AHOY_ERR_KEY_EXISTS 0"
         assert ask(one, "update a 2 7") == "AHOY_ERR_REVISION 0"
         assert ask(one, "update a 2 1") == "AHOY_OK 2"
         assert ask(two, "delete a 1") == "AHOY_ERR_REVISION"
         assert ask(two, "delete a 2") == "AHOY_OK"
-        two.expect("^watch a - 3 delete$")
+        told(two, "a - 3 delete")
         assert ask(two, "get a") == "AHOY_ERR_NO_KEY - 0"
         assert ask(two, "update a 2 2") == "AHOY_ERR_REVISION 0"
         assert ask(one, "create a 3 0") == "AHOY_OK 4"
@@ -76,36 +91,77 @@ def calls(brokers, reads):
         assert ask(two, "keys *") == "AHOY_OK 71"
         assert ask(two, "keys k.1") == "AHOY_OK 11"
         assert ask(two, "keys none") == "AHOY_OK 0"
+
+
+def test_calls(engine):
+    calls(engine, reads=0)
+
+
+def test_calls_stale_ok(engine):
+    calls(engine, reads=1)
+
+
+def test_watch_of_a_prefix(engine):
+    """First what is there, then what comes; of other keys nothing."""
+    with engine() as cluster, node(cluster) as one:
+        opened(one)
+        for number in range(70):
+            ask(one, f"put k.{number}* {number} 0")
         one.send("watch k.6")
         one.expect("^watch caught-up$")
         assert len(one.said("^watch k[.]6.* put$")) == 11
+        assert ask(one, "put k.5* new 0") == "AHOY_OK 71"
+        assert ask(one, "put k.6 new 0") == "AHOY_OK 72"
+        told(one, "k.6 new 72 put")
+        assert len(one.said("^watch k")) == 12
 
 
-def test_calls():
-    with Brokers(1) as brokers:
-        calls(brokers, reads=0)
+def test_deletions(engine):
+    """Each is a change with a revision of its own, also where there was nothing; and a key may be made anew from it."""
+    with engine() as cluster, node(cluster) as one:
+        opened(one)
+        one.send("watch *")
+        one.expect("^watch caught-up$")
+        assert ask(one, "delete a 1") == "AHOY_ERR_REVISION"
+        assert ask(one, "update a x 1") == "AHOY_ERR_REVISION 0"
+        assert ask(one, "delete a 0") == "AHOY_OK"
+        told(one, "a - 1 delete")
+        assert ask(one, "delete a 0") == "AHOY_OK"
+        told(one, "a - 2 delete")
+        assert ask(one, "keys *") == "AHOY_OK 0"
+        # Only the last thing that was done to it counts.
+        assert ask(one, "update a x 1") == "AHOY_ERR_REVISION 0"
+        assert ask(one, "update a x 2") == "AHOY_OK 3"
+        assert ask(one, "update a y 2") == "AHOY_ERR_REVISION 0"
+        assert ask(one, "delete a 3") == "AHOY_OK"
+        assert ask(one, "delete a 3") == "AHOY_ERR_REVISION"
+        assert ask(one, "delete a 4") == "AHOY_OK"
+        told(one, "a - 5 delete")
+        assert ask(one, "create a z 0") == "AHOY_OK 6"
+        assert ask(one, "update a x 5") == "AHOY_ERR_REVISION 0"
 
 
-def test_calls_stale_ok():
-    with Brokers(1) as brokers:
-        calls(brokers, reads=1)
-
-
-def test_refused():
-    with Brokers(1) as brokers, node(brokers) as one:
+def test_refused(engine):
+    with engine() as cluster, node(cluster) as one:
         opened(one)
         assert ask(one, "open z 3 0 0 0").startswith("AHOY_ERR_REPLICAS")
-        answer = ask(one, "open b 0 5 0 0")
-        assert answer.startswith("AHOY_ERR_INVALID") and "its history is 1, not 5" in answer, answer
+        for bucket, reason in (("b 0 5 0 0", "its history is 1, not 5"), ("b 0 0 100 0", "its ttl_ms is 0, not 100"),
+                               ("z 0 65 0 0", "history is at most 64"), ("z 0 0 99 0", "ttl_ms of a bucket is at least 100"),
+                               ("z 6 0 0 0", "replicas is at most 5"), ("a.b 0 0 0 0", "the name of a bucket is")):
+            answer = ask(one, f"open {bucket}")
+            assert answer.startswith("AHOY_ERR_INVALID") and reason in answer, answer
         assert ask(one, "open b 0 0 0 0") == "AHOY_OK"
+
+
+def test_no_store():
     with Brokers(1, jetstream=False) as brokers, node(brokers) as one:
         one.expect("^started AHOY_OK$")
         assert ask(one, "open b 0 0 0 0").startswith("AHOY_ERR_NO_STORE")
 
 
-def test_key_ttl():
-    need_ttl()
-    with Brokers(1) as brokers, node(brokers) as one:
+def test_key_ttl(engine):
+    need_ttl(engine)
+    with engine() as cluster, node(cluster) as one:
         opened(one)
         one.send("watch *")
         one.expect("^watch caught-up$")
@@ -117,10 +173,10 @@ def test_key_ttl():
         one.expect("^watch a - 4 delete$")
 
 
-def test_key_ttl_with_history():
+def test_key_ttl_with_history(engine):
     """Where a key's older values are kept the last one has no time of its own: an older one would come back after it."""
-    need_ttl()
-    with Brokers(1) as brokers, node(brokers) as one:
+    need_ttl(engine)
+    with engine() as cluster, node(cluster) as one:
         opened(one, history=3)
         assert ask(one, "put a old 0") == "AHOY_OK 1"
         for write in ("put a new 1000", "update a new 1 1000", "create b new 1000"):
@@ -164,12 +220,11 @@ def in_line(key):
     return "".join(chr(byte) if 32 < byte < 127 and byte != ord("%") else f"%{byte:02X}" for byte in key)
 
 
-def test_any_key():
+def test_any_key(engine):
     """What NATS does not take in a subject is a key all the same."""
     keys = [b"=", b"=41", b"A", b"a b", b">", b"*", b"*.>", b".", b"..", ".ä.".encode(), b"a.", b".a", b"a..b", b"%", b"\0",
             b"a\0", b"a\0b", b"\r\n", b"\x7f\xff", bytes(range(1, 256)), b">" * 255, b"." * 255, b"a.b" * 85]
-    with Brokers(1) as brokers, node(brokers) as one, node(brokers) as two:
-        opened(one), opened(two)
+    with engine() as cluster, two_opened(cluster) as (one, two):
         two.send("watch *")
         two.expect("^watch caught-up$")
         for number, key in enumerate(keys):
@@ -180,18 +235,19 @@ def test_any_key():
             two.send(f"keys {in_line(key) if key != b'*' else '%2A'}")
             count = sum(other.startswith(key) for other in keys)
             assert two.expect("^keys (.*)$")[1] == f"AHOY_OK {count}", key
-        told = [found.string for found in two.said("^watch .* put$")]
-        assert told == [f"watch {in_line(key)} v{number} {number + 1} put" for number, key in enumerate(keys)], told
+        wait_until(lambda: len(two.said("^watch .* put$")) >= len(keys), "all are told")
+        puts = [found.string for found in two.said("^watch .* put$")]
+        assert puts == [f"watch {in_line(key)} v{number} {number + 1} put" for number, key in enumerate(keys)], puts
         for number, key in enumerate(keys):
             assert ask(one, f"delete {in_line(key)} {number + 1}") == "AHOY_OK", key
-            two.expect(f"^watch {re.escape(in_line(key))} - {len(keys) + number + 1} delete$")
+            told(two, f"{in_line(key)} - {len(keys) + number + 1} delete")
         assert ask(two, "keys *") == "AHOY_OK 0"
         for change in (f"put {'k' * 256} 1 0", f"get {'k' * 256}"):
             assert ask(one, change).startswith("AHOY_ERR_TOO_LONG"), change
 
 
-def test_bucket_ttl():
-    with Brokers(1) as brokers, node(brokers) as one:
+def test_bucket_ttl(engine):
+    with engine() as cluster, node(cluster) as one:
         opened(one, ttl=500)
         assert ask(one, "put a 1 0") == "AHOY_OK 1"
         wait_until(lambda: ask(one, "get a") == "AHOY_ERR_NO_KEY - 0")

@@ -10,6 +10,7 @@ import time
 
 import nats
 from brokers import ROOT, Brokers
+from engines import pair
 from nats.js.api import ConsumerConfig
 from nodes import Node
 from waiting import LONG, for_a_while, scaled, wait_until
@@ -19,7 +20,7 @@ DEADLINE_S, DEADLINE_LONG_S = 240, 7200
 STREAM = "Q_farm_q"
 
 
-def node(brokers, name, timeout_ms=0):
+def node(brokers, name="a", timeout_ms=0):
     """A node of the cluster "farm" that has joined."""
     new = Node(PROGRAM, brokers.url("farm"), name, timeout_ms, name=name)
     new.expect("^ready")
@@ -85,16 +86,18 @@ def test_spread():
         assert len(stream["cluster"]["replicas"]) == 2, stream
 
 
-def test_one_server():
-    with Brokers(1) as brokers, node(brokers, "a") as a:
+def test_one_server(engine):
+    with engine() as cluster, node(cluster) as a:
         work(a)
         a.send("push q 0 100")
         wait_all_done(set(range(100)), a)
         wait_empty(a)
 
 
-def test_dead_letters():
-    with Brokers(1) as brokers, node(brokers, "a") as a:
+def test_life_of_a_job(engine):
+    """Tried so often as it may be, dropped, merged with its like; and what no queue is."""
+    with engine() as cluster, pair(cluster, node) as (a, b):
+        assert counts(b) == (0, 0, 0)
         work(a, "retry", tries=3)
         a.send("once q 7 -")
         a.expect("^once AHOY_OK")
@@ -102,7 +105,44 @@ def test_dead_letters():
         assert [said[0] for said in a.said("^job 7 .*")] == ["job 7 1", "job 7 2", "job 7 3"]
         work(a, "drop", queue="r")
         a.send("once r 8 -")
-        wait_until(lambda: counts(a, "r") == (0, 0, 1) or None, "it is dropped")
+        wait_until(lambda: counts(b, "r") == (0, 0, 1) or None, "it is dropped")
+        # The dead are a queue like any other.
+        work(a, queue="q-dead")
+        a.expect("^job 7 1$")
+        wait_until(lambda: counts(b) == (0, 0, 0) or None, "nothing is dead any more")
+        for at, name in ((a, "same"), (a, "same"), (b, "same"), (a, "other")):
+            at.send(f"once merged 1 {name}")
+            at.expect("^once AHOY_OK")
+        assert counts(b, "merged") == (2, 0, 0)
+        for name in ("q.q", "x" * 65):
+            b.send(f"once {name} 1 -")
+            b.expect("^once AHOY_ERR_INVALID")
+            assert counts(b, name) == "AHOY_ERR_INVALID"
+        # One copy is all that there is.
+        work(a, replicas=2, queue="two")
+        a.send("once two 1 -")
+        a.expect("^once AHOY_ERR_REPLICAS")
+
+
+def test_kept_too_long(engine):
+    """A job comes again when its time is over, and the late word of the first who had it ends it."""
+    with engine() as cluster, node(cluster) as a:
+        work(a, "keep", in_hand=2, ack_ms=500)
+        a.send("once q 9 -")
+        a.expect("^job 9 1$")
+        a.expect("^job 9 2$")
+        a.send("finish")
+        a.expect("^finished 2 0$")
+        wait_empty(a)
+
+
+def test_dead_letters():
+    with Brokers(1) as brokers, node(brokers, "a") as a:
+        work(a, "retry", tries=3)
+        work(a, "drop", queue="r")
+        a.send("once q 7 -")
+        a.send("once r 8 -")
+        wait_until(lambda: (counts(a), counts(a, "r")) == ((0, 0, 1), (0, 0, 1)) or None, "they are dead")
 
         async def letters():
             client = await nats.connect(brokers.urls()[0])
@@ -237,9 +277,9 @@ def test_progress():
         wait_empty(a)
 
 
-def test_later():
+def test_later(engine):
     """A job that is put off comes again when its time has come, and not before."""
-    with Brokers(3) as brokers, node(brokers, "a") as a:
+    with engine() as cluster, node(cluster) as a:
         work(a, "later", in_hand=50, ack_ms=60000)
         a.send("push q 0 40")
         wait_until(lambda: len(a.said("^later ")) == 40 or None, "all came again")

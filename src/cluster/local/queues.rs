@@ -151,7 +151,7 @@ impl Queues for Arc<LocalQueues> {
         }
         state.work_last += 1;
         let work = state.work_last;
-        state.queues.entry(Arc::clone(&name)).or_default().add_work(work, terms.ack_ms, sink);
+        state.queues.entry(Arc::clone(&name)).or_default().add_work(work, terms, sink);
         drop(state);
         Ok(Arc::new(LocalSource { queues: Arc::downgrade(self), queue: name, work }))
     }
