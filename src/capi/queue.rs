@@ -76,7 +76,8 @@ unsafe impl Sized for ahoy_work_options {
 ///
 /// `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
 /// tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);
-/// AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
+/// AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_AGAIN: nor is it, because the queue, or its servers, were full
+/// for all that time; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
 /// AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED. Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_queue_push(

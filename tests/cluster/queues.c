@@ -5,7 +5,7 @@
  *     push QUEUE FIRST COUNT        pushes COUNT jobs "FIRST" … ; says "pushed N" or "unpushed N STATUS" for each
  *     once QUEUE TEXT ID            pushes one and waits; says "once STATUS"
  *     long QUEUE BYTES              pushes one of that length and waits; says "long STATUS"
- *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS      says "working STATUS", and "job TEXT TRIES" for each job
+ *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS [DEAD-QUEUE]     says "working STATUS", and "job TEXT TRIES" for each job
  *                                   MODE: done, keep (until "finish"), retry, drop, later (the first try of a number is
  *                                   put off for LATER_MS, and the second is done and says "later TEXT MICROSECONDS since")
  *     progress                      says of all that are kept that they take longer; says "progressed COUNT STALE"
@@ -124,7 +124,7 @@ static void metrics(void)
 
 static int told(char *line)
 {
-    char queue[80], text[80], id[80];
+    char queue[80], text[80], id[80], dead[80] = "";
     long first, count;
     unsigned in_hand, ack_ms, tries, replicas;
     if (sscanf(line, "push %79s %ld %ld", queue, &first, &count) == 3) push(queue, first, count);
@@ -135,9 +135,11 @@ static int told(char *line)
         char *data = calloc(1, (size_t)count);
         printf("long %s\n", ahoy_status_name(ahoy_queue_push_wait(server, queue, data, (size_t)count, NULL)));
         free(data);
-    } else if (sscanf(line, "work %79s %79s %u %u %u %u", queue, text, &in_hand, &ack_ms, &tries, &replicas) == 6) {
+    } else if (sscanf(line, "work %79s %79s %u %u %u %u %79s", queue, text, &in_hand, &ack_ms, &tries, &replicas,
+                      dead) >= 6) {
         ahoy_work_options options = { .size = sizeof options, .in_hand_max = in_hand, .ack_ms = ack_ms,
-                                      .tries_max = tries, .replicas = replicas };
+                                      .tries_max = tries, .replicas = replicas,
+                                      .dead_queue = *dead ? dead : NULL };
         ahoy_status status = ahoy_queue_work(server, queue, &options, take, strdup(text), free, NULL);
         printf("working %s\n", ahoy_status_name(status));
     } else if (!strcmp(line, "finish\n")) finish();

@@ -1,5 +1,6 @@
 """Buckets: every call and what is refused, with each engine; other clients, and what happens when servers die."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -42,9 +43,9 @@ def ask(node, line, deadline_s=30):
     return node.expect(f"^{word} (.*)$", deadline_s)[1].strip()
 
 
-def opened(node, *, replicas=0, history=0, ttl=0, reads=0, name="b"):
+def opened(node, *, replicas=0, history=0, ttl=0, reads=0, bytes_max=0, name="b"):
     node.expect("^started AHOY_OK$")
-    answer = ask(node, f"open {name} {replicas} {history} {ttl} {reads}")
+    answer = ask(node, f"open {name} {replicas} {history} {ttl} {reads} {bytes_max}")
     assert answer == "AHOY_OK", answer
     return node
 
@@ -213,6 +214,52 @@ def test_value_too_long():
         # What goes along with an update counts, too: it is refused, and the connection lives.
         assert ask(one, f"update a {long[:2000]} 1") == "AHOY_ERR_TOO_LONG 0"
         assert ask(one, f"update a {short} 1") == "AHOY_OK 2"
+
+
+def test_full(engine):
+    """What does not fit is refused, and a full bucket forgets nothing; what is deleted makes room."""
+    with engine() as cluster, node(cluster) as one:
+        opened(one, bytes_max=4000)
+        value = "x" * 1500
+        assert ask(one, f"put a {value} 0") == "AHOY_OK 1"
+        assert ask(one, f"put b {value} 0") == "AHOY_OK 2"
+        for change in ("put c {} 0", "create c {} 0"):
+            assert ask(one, change.format(value)) == "AHOY_ERR_AGAIN 0"
+            assert ask(one, "get c") == "AHOY_ERR_NO_KEY - 0"
+        assert ask(one, "get a") == f"AHOY_OK {value} 1"
+        assert ask(one, "delete a 1") == "AHOY_OK"
+        assert ask(one, f"create c {value} 0") == "AHOY_OK 4"
+        answer = ask(one, "open b 0 0 0 0 5000")
+        assert answer.startswith("AHOY_ERR_INVALID") and "its bytes_max is 4000, not 5000" in answer, answer
+
+
+async def delete(brokers):
+    """Deletes the bucket as an operator does."""
+    client = await nats.connect(brokers.urls()[0])
+    try:
+        assert await client.jetstream().delete_key_value("c_b")
+    finally:
+        await client.close()
+
+
+def test_bucket_deleted():
+    """Handles say so, each call for itself, and new ones make the bucket anew."""
+    with Brokers(1) as brokers, node(brokers, "1500") as one, node(brokers) as two:
+        opened(one), opened(two)
+        one.send("watch *")
+        one.expect("^watch caught-up$")
+        assert ask(two, "put a 1 0") == "AHOY_OK 1"
+        told(one, "a 1 1 put")
+        asyncio.run(delete(brokers))
+        assert ask(one, "get a") == "AHOY_ERR_NO_STORE - 0"
+        assert ask(one, "keys *") == "AHOY_ERR_NO_STORE 0"
+        for change in ("put a 2 0", "create a 2 0", "update a 2 1"):
+            assert ask(one, change) == "AHOY_ERR_NO_STORE 0", change
+        assert ask(one, "delete a 0") == "AHOY_ERR_NO_STORE"
+        # The program has only this handle from here on.
+        assert ask(two, "open b 0 0 0 0") == "AHOY_OK"
+        assert ask(two, "get a") == "AHOY_ERR_NO_KEY - 0"
+        assert ask(two, "create a 3 0") == "AHOY_OK 1"
 
 
 def in_line(key):

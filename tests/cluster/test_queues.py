@@ -27,9 +27,9 @@ def node(brokers, name="a", timeout_ms=0):
     return new
 
 
-def work(at, mode="done", in_hand=10, ack_ms=2000, tries=0, replicas=0, queue="q"):
+def work(at, mode="done", in_hand=10, ack_ms=2000, tries=0, replicas=0, queue="q", dead=""):
     """Lets a node work."""
-    at.send(f"work {queue} {mode} {in_hand} {ack_ms} {tries} {replicas}")
+    at.send(f"work {queue} {mode} {in_hand} {ack_ms} {tries} {replicas} {dead}")
     at.expect("^working AHOY_OK")
 
 
@@ -118,6 +118,14 @@ def test_life_of_a_job(engine):
             b.send(f"once {name} 1 -")
             b.expect("^once AHOY_ERR_INVALID")
             assert counts(b, name) == "AHOY_ERR_INVALID"
+        # They may have another name, which has to be that of a queue.
+        work(a, "drop", queue="s", dead="morgue")
+        a.send("once s 9 -")
+        wait_until(lambda: counts(b, "morgue") == (1, 0, 0) or None, "it is there")
+        assert counts(a, "s") == (0, 0, 1)
+        for name in ("a.b", "s"):
+            a.send(f"work s drop 1 1000 0 0 {name}")
+            a.expect("^working AHOY_ERR_INVALID")
         # One copy is all that there is.
         work(a, replicas=2, queue="two")
         a.send("once two 1 -")
@@ -189,6 +197,110 @@ def test_replicas():
         a.expect("^once AHOY_OK")
         stream = brokers.streams(brokers.wait_leader("Q_farm_two"))["Q_farm_two"]
         assert len(stream["cluster"]["replicas"]) == 1, stream
+
+
+def copies(brokers, stream):
+    """How many servers keep a stream, once it has a leader."""
+    found = brokers.streams(brokers.wait_leader(stream)).get(stream, {}).get("cluster", {})
+    return 1 + len(found.get("replicas") or [])
+
+
+def test_replicas_are_raised():
+    """Whoever works later may ask for more copies, on the same node or another; nobody's wish makes them fewer."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        work(a, replicas=1)
+        a.send("push q 0 3")
+        wait_all_done({0, 1, 2}, a)
+        assert copies(brokers, STREAM) == 1
+        work(b, replicas=2)
+        wait_until(lambda: copies(brokers, STREAM) == 2 or None, "b has asked for two")
+        work(a, replicas=3)
+        wait_until(lambda: copies(brokers, STREAM) == 3 or None, "a has asked for three")
+        work(b, replicas=2)
+        b.send("push q 3 20")
+        wait_all_done(set(range(23)), a, b)
+        assert copies(brokers, STREAM) == 3
+
+
+async def change(brokers, stream, **settings):
+    """Changes the configuration of a stream as an operator does."""
+    client = await nats.connect(brokers.urls())
+    try:
+        config = (await client.jetstream().stream_info(stream)).config
+        await client.jetstream().update_stream(config.evolve(**settings))
+    finally:
+        await client.close()
+
+
+async def delete(brokers, stream):
+    """Deletes a stream as an operator does."""
+    client = await nats.connect(brokers.urls())
+    try:
+        assert await client.jetstream().delete_stream(stream)
+    finally:
+        await client.close()
+
+
+def test_stream_deleted():
+    """Somebody deletes the queue: what was in it is gone, and both who pushes and who works go on with a new one."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        work(b)
+        a.send("push q 0 10")
+        wait_all_done(set(range(10)), b)
+        asyncio.run(delete(brokers, STREAM))
+        a.send("push q 10 10")
+        wait_until(lambda: done_with(a)(20) or None, "all pushes have an end")
+        assert pushed(a) == set(range(20)), pushed(a, "unpushed")
+        wait_all_done(set(range(20)), b)
+        wait_empty(b)
+        # The worker alone finds it out, too.
+        asyncio.run(delete(brokers, STREAM))
+        wait_until(lambda: brokers.leader_of(STREAM, "work") is not None or None, "there is a new one")
+        a.send("push q 20 10")
+        wait_all_done(set(range(30)), b)
+
+
+def test_full():
+    """An operator has bounded the queue: what does not fit is refused as such, and fits when there is room."""
+    with Brokers(1) as brokers, node(brokers, "a", 1000) as a:
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+        asyncio.run(change(brokers, STREAM, max_bytes=2500))
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+        for _ in range(2):
+            a.send("long q 1000")
+            a.expect("^long AHOY_ERR_AGAIN")
+        # What was kept is kept.
+        assert counts(a) == (2, 0, 0)
+        work(a)
+        wait_empty(a)
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+
+
+def test_longest_dead_letter():
+    """A job as long as the servers allow has no room for what is said of the dead, and is buried all the same."""
+    with Brokers(1, max_payload=10000) as brokers, node(brokers, "a") as a:
+        work(a, "drop")
+        a.send("once q 1 -")
+        wait_until(lambda: counts(a) == (0, 0, 1) or None, "the first is dead")
+
+        async def push():
+            client = await nats.connect(brokers.urls()[0])
+            await client.jetstream().publish("farm.queue.q", b"x" * 10000)
+            await client.close()
+
+        async def buried():
+            client = await nats.connect(brokers.urls()[0])
+            letter = await client.jetstream().get_msg("Q_farm_q-dead", seq=2)
+            await client.close()
+            return letter.data
+
+        asyncio.run(push())
+        wait_until(lambda: counts(a) == (0, 0, 2) or None, lambda: f"it is dead: {counts(a)}")
+        assert asyncio.run(buried()) == b"x" * 10000
+        assert len(a.said("^job x+ ")) == 1
 
 
 def test_too_long():

@@ -39,6 +39,11 @@ pub(super) struct Refusal {
     pub(super) text: String,
 }
 
+/// Whether a stream, or the servers, have no room.
+pub(super) fn is_full(number: u64) -> bool {
+    matches!(number, 10_023 | 10_028 | 10_047 | 10_077)
+}
+
 impl Refusal {
     fn of(answer: &Value) -> Option<Self> {
         let error = answer.get("error")?;
@@ -63,8 +68,7 @@ impl Refusal {
             10_059 => Status::NoStore,
             // Too few servers.
             10_005 | 10_074 => Status::Replicas,
-            // Full.
-            10_023 | 10_028 | 10_047 | 10_077 => Status::Again,
+            number if is_full(number) => Status::Again,
             10_054 => Status::TooLong,
             // Streams with other settings, or with the same subjects.
             10_058 | 10_065 => Status::Invalid,
@@ -96,7 +100,8 @@ impl Shared {
         Instant::now() + self.timeout
     }
 
-    /// Sends a request until somebody has heard it, and gets the answer.
+    /// Sends a request until somebody has heard it, and gets the answer. A change that nobody hears for so long that there may
+    /// be no stream for it is `NoService`.
     pub(super) async fn consult(
         &self,
         subject: &str,
@@ -130,6 +135,9 @@ impl Shared {
                         RequestErrorKind::NoResponders => {
                             if subject.starts_with("$JS.API.STREAM.INFO.") && begun.elapsed() > NO_STORE {
                                 return Err(Error::new(Status::NoStore, "no server of the cluster has JetStream"));
+                            }
+                            if kind == Kind::Change && begun.elapsed() > NO_STORE {
+                                return Err(Error::new(Status::NoService, format!("{subject}: nobody hears it")));
                             }
                         }
                         RequestErrorKind::TimedOut | RequestErrorKind::Other if kind == Kind::Change => {

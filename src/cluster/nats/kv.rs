@@ -6,7 +6,7 @@
 //! before, so that a gap shows.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
@@ -28,6 +28,8 @@ use crate::status::{Error, Result, Status};
 const CHANGES_MAX: usize = 64;
 /// How long a key that has gone by itself is known as gone: as long as a watch may be cut off and still hear of it.
 const MARKER_MS: u64 = 3_600_000;
+/// How long it is asked whether a bucket is there that no change reaches.
+const LOOK: Duration = Duration::from_millis(200);
 /// JetStream's numbers.
 const NO_MESSAGE: u64 = 10_037;
 const NO_STREAM: u64 = 10_059;
@@ -365,6 +367,15 @@ async fn publish(
     }
 }
 
+/// Whether a bucket was deleted; without an answer it has no leader just now.
+async fn check_is_there(shared: &Shared, names: &Names, deadline: Instant) -> Result<()> {
+    let look = deadline.min(Instant::now() + LOOK);
+    match shared.api("STREAM.INFO", &names.stream, &json!({}), look).await {
+        Ok(Err(refusal)) if refusal.number == NO_STREAM => Err(refusal.error(&names.bucket)),
+        _ => Ok(()),
+    }
+}
+
 async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Write) -> Result<u64> {
     let deadline = shared.deadline();
     let subject = names.subject(&write.key);
@@ -375,9 +386,14 @@ async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Wri
         Condition::At(revision) => Some(revision),
     };
     loop {
-        let refusal = match publish(&shared, &subject, &headers, &value, expected, deadline).await? {
-            Ok(revision) => return Ok(revision),
-            Err(refusal) => refusal,
+        let refusal = match publish(&shared, &subject, &headers, &value, expected, deadline).await {
+            Ok(Ok(revision)) => return Ok(revision),
+            Ok(Err(refusal)) => refusal,
+            Err(error) if error.status == Status::NoService => {
+                check_is_there(&shared, &names, deadline).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         match (refusal.number, write.condition) {
             (WRONG_SEQUENCE, Condition::Absent) => {
