@@ -468,6 +468,68 @@ def test_disconnected():
         wait_until(lambda: one.said("^watch a 2 .* put$") or None)
 
 
+def writes_of(nodes):
+    """What the guarded key was given, as far as that is acknowledged: (revision, fence, count), in the order of the bucket."""
+    found = [each.groups() for node in nodes for each in node.said(r"^wrote (\d+) (\d+) (\d+)$")]
+    return sorted((int(revision), int(fence), int(count)) for fence, count, revision in found)
+
+
+def test_lock_with_fencing():
+    """The lock of docs/CLUSTER.md: holders that stand still for longer than their time, and leaders that are killed. Whoever
+    has lost the lock may believe that it has it; what it writes is refused."""
+    need_ttl()
+    rounds = 20 if LONG else 2
+    with Brokers(3) as brokers, contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(build("locks"), brokers.url("c"), f"n{number}", name=f"n{number}"))
+                 for number in range(4)]
+
+        def holder():
+            """Who has the lock, and is about to write."""
+            return next((node for node in nodes if re.match("locked|wrote", (node.lines or [""])[-1])), None)
+
+        def write_on(among, count=20):
+            """Until so many more writes are acknowledged."""
+            before = len(writes_of(among))
+            wait_until(lambda: len(writes_of(among)) >= before + count, "the writing goes on", 60)
+
+        def refused():
+            """How often somebody was about to write who had lost the lock."""
+            return sum(len(node.said("^refused ")) for node in nodes)
+
+        for node in nodes:
+            node.expect("^ready$")
+        write_on(nodes)
+        stops = 0
+        # One that is stopped between two writes finds out before it writes, and shows nothing.
+        while refused() < rounds:
+            stops += 1
+            assert stops <= 10 * rounds, f"{refused()} of {stops} have written after they had lost the lock"
+            frozen = wait_until(holder, "somebody has the lock")
+            frozen.freeze()
+            write_on([node for node in nodes if node is not frozen])
+            ends = len(frozen.said("^(lost|released)"))
+            frozen.thaw()
+            wait_until(lambda: len(frozen.said("^(lost|released)")) > ends, "it has noticed")
+            leader = brokers.wait_leader(STREAM)
+            brokers.kill(leader)
+            write_on(nodes)
+            brokers.restart(leader)
+            brokers.wait_ready(deadline_s=60)
+        for node in nodes:
+            node.end_input()
+        for node in nodes:
+            node.expect("^ended$", 60)
+        writes = writes_of(nodes)
+        fences, counts = [fence for _, fence, _ in writes], [count for _, _, count in writes]
+        assert fences == sorted(fences), "a write was taken from somebody who had lost the lock"
+        assert counts == sorted(set(counts)), "two have written from one state"
+        unknown = {int(found[1]) for node in nodes for found in node.said(r"^unknown \d+ (\d+)$")}
+        missing = set(range(1, counts[-1] + 1)) - set(counts)
+        assert missing <= unknown, f"nobody has written {missing - unknown}"
+        print(f"note: {len(writes)} writes by {len(set(fences))} holders, {stops} stopped, {refused()} refused, "
+              f"{len(unknown)} unknown")
+
+
 def linear():
     """The checker's program."""
     folder = f"{ROOT}/tests/cluster/linear"
