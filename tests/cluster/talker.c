@@ -6,9 +6,10 @@
  *
  * URL "": the process alone is the cluster.
  *
- * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "state", "metric NAME",
- * "stop". Out: "ready ADDRESS", "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS",
- * "flooded COUNT", "metric VALUE", "failed STATUS: DETAIL", "stopped".
+ * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "fill TOPIC BYTES"
+ * (messages of that length, up to the first that is refused), "state", "metric NAME", "stop". Out: "ready ADDRESS",
+ * "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS", "flooded COUNT", "filled COUNT STATUS",
+ * "metric VALUE", "failed STATUS: DETAIL", "stopped".
  */
 #include <ahoy.h>
 #include <stdio.h>
@@ -63,6 +64,16 @@ static void flood(ahoy_server server, const char *topic, long count, int bytes)
     printf("flooded %ld\n", i), fflush(stdout);
 }
 
+static void fill(ahoy_server server, const char *topic, long bytes)
+{
+    char *data = calloc(1, (size_t)bytes);
+    long count = 0;
+    ahoy_status status;
+    while (!(status = ahoy_publish(server, topic, data, (size_t)bytes))) count++;
+    free(data);
+    printf("filled %ld %s\n", count, ahoy_status_name(status)), fflush(stdout);
+}
+
 static void metric(ahoy_server server, const char *wanted)
 {
     static char text[1 << 16];
@@ -107,6 +118,8 @@ int main(int argc, char **argv)
             printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
         } else if (sscanf(line, "flood %255s %ld %d", topic, &count, &bytes) == 3) {
             flood(server, topic, count, bytes);
+        } else if (sscanf(line, "fill %255s %ld", topic, &count) == 2) {
+            fill(server, topic, count);
         } else if (sscanf(line, "metric %255s", topic) == 1) {
             metric(server, topic);
         } else if (!strcmp(line, "state") && !ahoy_cluster_state(server, &state)) {

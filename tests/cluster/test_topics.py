@@ -137,6 +137,30 @@ def test_names(engine):
                 node.close()
 
 
+def test_server_takes_nothing():
+    """What waits to be sent to a server that has stopped reading is bounded; when it goes on, all of that arrives."""
+    with Brokers() as brokers:
+        nodes = nodes_of(brokers, 2, "news")
+        try:
+            brokers.freeze(0)
+            # Nobody has noticed yet.
+            nodes[0].send("fill news 4000")
+            filled, status = nodes[0].expect(r"^filled (\d+) (\w+)$").groups()
+            assert status == "AHOY_ERR_AGAIN" and int(filled) >= 8192 - 100, (filled, status)
+            assert nodes[0].publish("news", "no") == "AHOY_ERR_AGAIN"
+            # A word in time: it was no loss.
+            brokers.thaw(0)
+            wait_until(lambda: nodes[0].publish("news", "end") == "AHOY_OK", "there is room again")
+            wait_until(lambda: nodes[1].has_heard("news", "end"))
+            heard = len(nodes[1].said("^heard news \0*$"))
+            assert heard == int(filled), f"{heard} of {filled}"
+            assert nodes[0].metric("ahoy_cluster_reconnects_total") == 0
+            print(f"note: {filled} messages of 4000 bytes waited")
+        finally:
+            for node in nodes:
+                node.close()
+
+
 def subscriptions(brokers, subject):
     """How often clients of the first broker are subscribed to it, all in all."""
     connections = brokers.ask(0, "/connz?subs=1")["connections"]
