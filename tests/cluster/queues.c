@@ -69,16 +69,17 @@ static void later(ahoy_job job, const char *data, size_t len, uint32_t tries)
 static void take(ahoy_job job, const void *data, size_t len, uint32_t tries, void *user)
 {
     const char *mode = user;
+    if (!strcmp(mode, "keep")) {
+        /* It can be ended as soon as it is told. */
+        pthread_mutex_lock(&lock);
+        if (kept_count < KEPT_MAX) kept[kept_count++] = job;
+        pthread_mutex_unlock(&lock);
+    }
     printf("job %.*s %u\n", (int)len, (const char *)data, tries);
     if (!strcmp(mode, "done")) ahoy_job_done(job);
     else if (!strcmp(mode, "retry")) ahoy_job_retry(job, 0);
     else if (!strcmp(mode, "later")) later(job, data, len, tries);
     else if (!strcmp(mode, "drop")) ahoy_job_drop(job, "not\nwanted");
-    else {
-        pthread_mutex_lock(&lock);
-        if (kept_count < KEPT_MAX) kept[kept_count++] = job;
-        pthread_mutex_unlock(&lock);
-    }
 }
 
 static void push(const char *queue, long first, long count)

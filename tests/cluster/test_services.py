@@ -107,6 +107,7 @@ def test_outcomes(engine):
         assert reply(a, 6)[0] == "UNKNOWN_OUTCOME"
         # Answered when nobody waits any more; and after the offer has ended.
         b.send("reply late")
+        wait_until(lambda: len(b.said("^replied AHOY_OK$")) == 2 or None, "it is answered")
         call(a, 7, "keep", "fourth")
         kept(b, "fourth")
         b.send("end")
