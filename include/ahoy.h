@@ -1713,8 +1713,7 @@ ahoy_status ahoy_kv_create_wait(ahoy_kv kv, const void *key, size_t key_bytes, c
 /**
  * As `ahoy_kv_put`, but only if the key has this revision.
  *
- * @param revision  as a read, a change or a watch has told it; not 0. With that of a deletion it is made anew, if nobody
- *                  has done anything to it since.
+ * @param revision  as a read, a change or a watch has told it, that of a deletion, too; not 0.
  * @param on_done   AHOY_ERR_REVISION: it has another, or there is no such key.
  * @return as `ahoy_kv_put`; AHOY_ERR_INVALID: the revision is 0. Since 0.3.
  */
