@@ -8,10 +8,10 @@ import tempfile
 import os
 
 import nats
-from brokers import ROOT, Brokers
+from brokers import ROOT, Brokers, VERSION, version_of
 from nodes import Node
 from test_kv import STREAM, ask, build, need_ttl, node, opened, told
-from waiting import LONG, wait_until
+from waiting import LONG, Skip, wait_until
 
 DEADLINE_S, DEADLINE_LONG_S = 180, 7200
 
@@ -204,6 +204,9 @@ def linear():
 
 def test_linearizable():
     """Five processes, and the leader is killed again and again."""
+    if version_of(VERSION) < (2, 11):
+        # 2.9.10 was seen to do so in every third run, with dozens of changes in a row: each was at two revisions.
+        raise Skip("this server may store acknowledged changes a second time after its leader was killed")
     program = linear()
     seconds = 120 if LONG else 15
     with Brokers(3) as brokers, contextlib.ExitStack() as stack:

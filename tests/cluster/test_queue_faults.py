@@ -47,11 +47,12 @@ def test_stream_deleted():
 def test_node_killed():
     """kill -9 of a node with jobs in hand: others do them."""
     with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
-        work(a)
         with node(brokers, "victim") as victim:
             work(victim, "keep", in_hand=20)
             a.send("push q 0 1000")
             wait_until(lambda: len(jobs(victim)) == 20 or None, "the victim has its hands full")
+            work(a)
+            wait_until(lambda: len(jobs(a)) >= 20 or None, "the others go to a")
             victim.kill()
         wait_until(lambda: len(pushed(a)) == 1000 or None, "all are pushed")
         wait_all_done(pushed(a), a)

@@ -216,8 +216,9 @@ impl Ticket for LocalTicket {
     fn end(self: Box<Self>, end: End, settled: Box<dyn FnOnce() + Send>) {
         self.settle(|queue, now_ms| match end {
             End::Gone => queue.end(&self.entry),
+            // A part of this millisecond is over.
             End::Retry(delay_ms) => {
-                queue.put_back(&self.entry, now_ms + u64::from(delay_ms));
+                queue.put_back(&self.entry, now_ms + u64::from(delay_ms) + u64::from(delay_ms > 0));
                 false
             }
         });
