@@ -1598,8 +1598,8 @@ typedef struct ahoy_kv_put_options {
     /** sizeof(ahoy_kv_put_options). */
     size_t size;
     /**
-     * Milliseconds after which the key goes, unless it is put again meanwhile. In a cluster it is rounded up to whole
-     * seconds. 0: with the bucket.
+     * Milliseconds after which the key goes, unless it is put again meanwhile; only where the bucket's history is 1. In
+     * a cluster it is rounded up to whole seconds. 0: with the bucket.
      */
     uint64_t ttl_ms;
 } ahoy_kv_put_options;
@@ -1671,8 +1671,8 @@ ahoy_status ahoy_kv_get_wait(ahoy_kv kv, const void *key, size_t key_bytes, void
  * @param user     passed to `on_done`.
  * @return AHOY_OK: `on_done` will be called. On an error it is not, and nothing is done: AHOY_ERR_INVALID,
  *         AHOY_ERR_TOO_LONG: the key, or the value. AHOY_ERR_UNSUPPORTED: `ttl_ms`, and the bucket's servers are
- *         older than NATS 2.11. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are under way.
- *         AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
+ *         older than NATS 2.11, or its history is more than 1. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are
+ *         under way. AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
  *
  * Since 0.3.
  */
@@ -1713,7 +1713,7 @@ ahoy_status ahoy_kv_create_wait(ahoy_kv kv, const void *key, size_t key_bytes, c
 /**
  * As `ahoy_kv_put`, but only if the key has this revision.
  *
- * @param revision  as a read, a change or a watch has told it; not 0.
+ * @param revision  as a read, a change or a watch has told it, that of a deletion, too; not 0.
  * @param on_done   AHOY_ERR_REVISION: it has another, or there is no such key.
  * @return as `ahoy_kv_put`; AHOY_ERR_INVALID: the revision is 0. Since 0.3.
  */
@@ -1874,13 +1874,14 @@ typedef void (*ahoy_queue_counts_fn)(ahoy_server server, ahoy_status status, uin
  * @return AHOY_OK. On an error `on_done` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
  *         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (longer than the cluster's servers allow: 1 MiB, if they are not told
  *         otherwise), AHOY_ERR_AGAIN (65,536 jobs or 64 MiB are being pushed; or jobs that wait in memory have 256 MiB),
- *         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY.
+ *         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY; without a cluster AHOY_ERR_REPLICAS.
  *
  * `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
  * tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);
- * AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
- * AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED: the server has ended first, and the job may be kept or
- * not. Since 0.3.
+ * AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_AGAIN: nor is it, because the queue, or its servers, were full
+ * for all that time; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
+ * AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED: the server has ended first, and the job may be kept
+ * or not. Since 0.3.
  */
 ahoy_status ahoy_queue_push(ahoy_server server, const char *queue, const void *data, size_t len,
                             const char *id, ahoy_done_fn on_done, void *user);
@@ -2106,6 +2107,10 @@ ahoy_status ahoy_connect(ahoy_server server, const char *urls, const ahoy_connec
  *         service: AHOY_ERR_UNKNOWN_OUTCOME: its answer is lost, and it may have done what it was asked or not.
  *         AHOY_ERR_FAILED: it has answered that it failed. AHOY_ERR_AGAIN: it has too much in hand.
  *         AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG. AHOY_ERR_DEADLOCK: inside a callback.
+ *         Of a cluster (cluster+nats://…/NAME): AHOY_ERR_NO_SERVICE: no node listens under the name, and none offers such a
+ *         service. AHOY_ERR_FAILED: the service has; `ahoy_last_error` is what it says. AHOY_ERR_AGAIN: it has too
+ *         much in hand. AHOY_ERR_UNKNOWN_OUTCOME: it may have been called, and the answer is lost.
+ *         AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE: of the cluster's servers.
  *
  * In a cluster the service of the name is called where no node listens under it; once more if the question is
  * `idempotent` and its answer was lost.

@@ -168,6 +168,10 @@ pub struct ahoy_request_options {
 ///         service: AHOY_ERR_UNKNOWN_OUTCOME: its answer is lost, and it may have done what it was asked or not.
 ///         AHOY_ERR_FAILED: it has answered that it failed. AHOY_ERR_AGAIN: it has too much in hand.
 ///         AHOY_ERR_NULL, _SIZE, _ENUM, _INVALID, _URL, _PORT, _PATH_TOO_LONG. AHOY_ERR_DEADLOCK: inside a callback.
+///         Of a cluster (cluster+nats://…/NAME): AHOY_ERR_NO_SERVICE: no node listens under the name, and none offers such a
+///         service. AHOY_ERR_FAILED: the service has; `ahoy_last_error` is what it says. AHOY_ERR_AGAIN: it has too
+///         much in hand. AHOY_ERR_UNKNOWN_OUTCOME: it may have been called, and the answer is lost.
+///         AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE: of the cluster's servers.
 ///
 /// In a cluster the service of the name is called where no node listens under it; once more if the question is
 /// `idempotent` and its answer was lost.

@@ -68,8 +68,8 @@ pub struct ahoy_kv_options {
 pub struct ahoy_kv_put_options {
     /// sizeof(ahoy_kv_put_options).
     pub size: usize,
-    /// Milliseconds after which the key goes, unless it is put again meanwhile. In a cluster it is rounded up to whole
-    /// seconds. 0: with the bucket.
+    /// Milliseconds after which the key goes, unless it is put again meanwhile; only where the bucket's history is 1. In
+    /// a cluster it is rounded up to whole seconds. 0: with the bucket.
     pub ttl_ms: u64,
 }
 
@@ -313,8 +313,8 @@ unsafe fn given<'a>(
 /// @param user     passed to `on_done`.
 /// @return AHOY_OK: `on_done` will be called. On an error it is not, and nothing is done: AHOY_ERR_INVALID,
 ///         AHOY_ERR_TOO_LONG: the key, or the value. AHOY_ERR_UNSUPPORTED: `ttl_ms`, and the bucket's servers are
-///         older than NATS 2.11. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are under way.
-///         AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
+///         older than NATS 2.11, or its history is more than 1. AHOY_ERR_DISCONNECTED. AHOY_ERR_AGAIN: 65,536 calls are
+///         under way. AHOY_ERR_STALE, _STOPPED, _NULL, _SIZE, _MEMORY.
 ///
 /// Since 0.3.
 #[unsafe(no_mangle)]
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn ahoy_kv_create_wait(
 
 /// As `ahoy_kv_put`, but only if the key has this revision.
 ///
-/// @param revision  as a read, a change or a watch has told it; not 0.
+/// @param revision  as a read, a change or a watch has told it, that of a deletion, too; not 0.
 /// @param on_done   AHOY_ERR_REVISION: it has another, or there is no such key.
 /// @return as `ahoy_kv_put`; AHOY_ERR_INVALID: the revision is 0. Since 0.3.
 #[unsafe(no_mangle)]

@@ -72,13 +72,14 @@ unsafe impl Sized for ahoy_work_options {
 /// @return AHOY_OK. On an error `on_done` is not called: AHOY_ERR_STALE, AHOY_ERR_STOPPED, AHOY_ERR_NULL,
 ///         AHOY_ERR_INVALID, AHOY_ERR_TOO_LONG (longer than the cluster's servers allow: 1 MiB, if they are not told
 ///         otherwise), AHOY_ERR_AGAIN (65,536 jobs or 64 MiB are being pushed; or jobs that wait in memory have 256 MiB),
-///         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY.
+///         AHOY_ERR_DISCONNECTED, AHOY_ERR_MEMORY; without a cluster AHOY_ERR_REPLICAS.
 ///
 /// `on_done` gets AHOY_OK; AHOY_ERR_UNKNOWN_OUTCOME: there was no answer within the cluster's `timeout_ms`, in which it was
 /// tried again and again, and the job may be kept or not (push it again with its `id`, and it is not there twice);
-/// AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
-/// AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED: the server has ended first, and the job may be kept or
-/// not. Since 0.3.
+/// AHOY_ERR_DISCONNECTED: it is certainly not kept; AHOY_ERR_AGAIN: nor is it, because the queue, or its servers, were full
+/// for all that time; AHOY_ERR_NO_STORE, AHOY_ERR_REPLICAS, AHOY_ERR_TOO_LONG,
+/// AHOY_ERR_FAILED (the stream is not one of ours); AHOY_ERR_STOPPED: the server has ended first, and the job may be kept
+/// or not. Since 0.3.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_queue_push(
     server: ahoy_server,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::engine::{Done, SubscriptionKey};
-use crate::status::Result;
+use crate::status::{Error, Result, Status};
 
 /// What a bucket is asked to be.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,17 @@ pub(crate) struct Write {
     pub(crate) condition: Condition,
     /// It goes after so long; 0: with the bucket.
     pub(crate) ttl_ms: u64,
+}
+
+impl Write {
+    /// A key has a time of its own only where one revision of it is kept. With more of them NATS takes away what is due and
+    /// nothing else, so that the value before would be back; and it makes the time as long as it keeps deletions.
+    pub(crate) fn check_ttl(&self, history: u64) -> Result<()> {
+        if self.ttl_ms == 0 || history == 1 {
+            return Ok(());
+        }
+        Err(Error::new(Status::Unsupported, "a key's own ttl_ms needs a bucket whose history is 1"))
+    }
 }
 
 /// Keys that there are, some of which may be gone by now.

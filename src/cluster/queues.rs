@@ -40,7 +40,8 @@ pub(crate) struct QueueName {
 pub(crate) struct Push {
     pub(crate) queue: QueueName,
     pub(crate) payload: Arc<[u8]>,
-    /// A second job with the same one within [`DUPLICATES_MS`] is the first one.
+    /// A second job with the same one within [`DUPLICATES_MS`] is the first one. None: a burial may come twice, and any
+    /// other push gets one of its own.
     pub(crate) id: Option<String>,
     /// For those who read the queue by other means.
     pub(crate) headers: Vec<(&'static str, String)>,

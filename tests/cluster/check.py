@@ -4,13 +4,15 @@ time (--jobs), since they mostly wait.
 Each has a verdict, and the sum comes last. A test gets the seconds of its file (DEADLINE_S, and DEADLINE_LONG_S in
 the long form; TEST_SCALE stretches both), is interrupted then, so that it can clean up, and killed if it does not end.
 It has failed also if it leaves a process or a temporary file behind. It may raise waiting.Skip, may print lines
-"note: …", which are shown with its verdict, and may be a coroutine function.
+"note: …", which are shown with its verdict, and may be a coroutine function. One with a parameter `engine` is a test for
+each of engines.ENGINES: NAME@nats and NAME@local, and NAME is both.
 """
 
 import argparse
 import asyncio
 import ctypes
 import fnmatch
+import functools
 import glob
 import importlib
 import inspect
@@ -169,17 +171,27 @@ def collect(patterns):
             short = function[len("test_") :]
             name = f"{file[len('test_') :]}.{short}"
             also = (name, short, function, file, file[len("test_") :], f"{file}.py")
-            if not patterns or any(fnmatch.fnmatchcase(each, os.path.basename(pattern))
-                                   for each in also for pattern in patterns):
-                tests[name] = test
+            for full, each in engines_of(name, test):
+                if not patterns or any(fnmatch.fnmatchcase(one, os.path.basename(pattern))
+                                       for one in (full, *also) for pattern in patterns):
+                    tests[full] = each
     return tests
+
+
+def engines_of(name, test):
+    """A test, or one for each engine."""
+    if "engine" not in inspect.signature(test).parameters:
+        return [(name, test)]
+    from engines import ENGINES  # it reads the environment, which main prepares
+
+    return [(f"{name}@{engine}", functools.partial(test, begin)) for engine, begin in ENGINES.items()]
 
 
 def seconds_of(test):
     """What its file gives it."""
     from waiting import LONG, scaled
 
-    module = inspect.getmodule(test)
+    module = inspect.getmodule(test.func if isinstance(test, functools.partial) else test)
     return scaled(getattr(module, "DEADLINE_LONG_S", DEADLINE_LONG_S) if LONG else
                   getattr(module, "DEADLINE_S", DEADLINE_S))
 

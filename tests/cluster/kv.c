@@ -1,8 +1,8 @@
 /*
  * A node with buckets, told by lines what to do (test_kv.py). Each command ends with one line that begins with its name.
  *
- *     kv URL [TIMEOUT_MS]
- *     open NAME REPLICAS HISTORY TTL READS     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION
+ *     kv URL [TIMEOUT_MS]     (URL "": the process alone is the cluster)
+ *     open NAME REPLICAS HISTORY TTL READS [BYTES_MAX]     put KEY VALUE TTL     create KEY VALUE TTL     update KEY VALUE REVISION [TTL]
  *     delete KEY REVISION     get KEY     keys PREFIX     watch PREFIX     own COUNT     load PREFIX COUNT     verify
  *     random SEED KEYS MILLISECONDS     metric NAME     state
  *
@@ -210,12 +210,12 @@ int main(int argc, char **argv) {
     if (status) return 1;
     while (fgets(line, sizeof line, stdin)) {
         uint64_t revision = 0;
-        unsigned n[4] = { 0 };
+        unsigned n[5] = { 0 };
         long count = 0;
         size_t length;
-        if (sscanf(line, "open %127s %u %u %u %u", a, &n[0], &n[1], &n[2], &n[3]) == 5) {
+        if (sscanf(line, "open %127s %u %u %u %u %u", a, &n[0], &n[1], &n[2], &n[3], &n[4]) >= 5) {
             ahoy_kv_options wanted = { .size = sizeof wanted, .replicas = n[0], .history = n[1], .ttl_ms = n[2],
-                                       .reads = (int)n[3] };
+                                       .reads = (int)n[3], .bytes_max = n[4] };
             status = ahoy_kv_open(server, a, &wanted, &kv);
             SAY("open %s %s", name(status), status ? ahoy_last_error() : "");
         } else if (sscanf(line, "put %1535s %8191s %u", a, b, &n[0]) == 3) {
@@ -226,8 +226,9 @@ int main(int argc, char **argv) {
             ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[0] };
             status = ahoy_kv_create_wait(kv, a, read_key(a), b, strlen(b), &wanted, &revision);
             SAY("create %s %llu", name(status), (unsigned long long)revision);
-        } else if (sscanf(line, "update %1535s %8191s %u", a, b, &n[0]) == 3) {
-            status = ahoy_kv_update_wait(kv, a, read_key(a), b, strlen(b), n[0], NULL, &revision);
+        } else if (sscanf(line, "update %1535s %8191s %u %u", a, b, &n[0], &n[1]) >= 3) {
+            ahoy_kv_put_options wanted = { .size = sizeof wanted, .ttl_ms = n[1] };
+            status = ahoy_kv_update_wait(kv, a, read_key(a), b, strlen(b), n[0], &wanted, &revision);
             SAY("update %s %llu", name(status), (unsigned long long)revision);
         } else if (sscanf(line, "delete %1535s %u", a, &n[0]) == 2) {
             SAY("delete %s", name(ahoy_kv_delete_wait(kv, a, read_key(a), n[0])));

@@ -4,7 +4,7 @@
  *     mover node CLUSTER-URL NAME [CA|- [HOST [ADVERTISE]]]
  *                                           an echo server that listens under "echo", on 127.0.0.1 or HOST; in "members"
  *     mover clients TARGET COUNT            so many connections, each of which asks again and again
- *     mover ask TARGET TEXT                 ahoy_request, once
+ *     mover ask TARGET TEXT [IDEMPOTENT]    ahoy_request, once
  *     mover inside CLUSTER-URL TARGET [CA]  ahoy_connect by a node of the cluster, which asks once
  *
  * The clients: in "report", "clear"; out "served COUNT longest MILLISECONDS downs TIMES": how many are served, the
@@ -110,10 +110,11 @@ static int many(const char *target, int count)
     return 0;
 }
 
-static int once(const char *target, const char *text)
+static int once(const char *target, const char *text, int idempotent)
 {
     char answer[1024];
-    ahoy_request_options options = { .size = sizeof options, .framing = AHOY_FRAMING_LINES, .timeout_ms = 3000 };
+    ahoy_request_options options = { .size = sizeof options, .framing = AHOY_FRAMING_LINES, .timeout_ms = 3000,
+        .idempotent = idempotent };
     ahoy_status status = ahoy_request(target, &options, text, strlen(text), answer, sizeof answer, NULL);
     if (status) return printf("failed %s: %s\n", ahoy_status_name(status), ahoy_last_error()), 1;
     return printf("answer %s\n", answer), 0;
@@ -153,6 +154,6 @@ int main(int argc, char **argv)
         return node(argv[2], argv[3], ca, argc > 5 ? argv[5] : NULL, argc > 6 ? argv[6] : NULL);
     if (argc >= 4 && !strcmp(argv[1], "inside")) return inside(argv[2], argv[3], ca);
     if (argc == 4 && !strcmp(argv[1], "clients")) return many(argv[2], atoi(argv[3]));
-    if (argc == 4 && !strcmp(argv[1], "ask")) return once(argv[2], argv[3]);
+    if (argc >= 4 && !strcmp(argv[1], "ask")) return once(argv[2], argv[3], argc > 4 ? atoi(argv[4]) : 0);
     return 2;
 }

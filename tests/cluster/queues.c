@@ -1,11 +1,11 @@
 /*
  * A node that pushes and works, told by lines on its standard input:
  *
- *     queues URL NAME [TIMEOUT_MS]  joins; then
+ *     queues URL NAME [TIMEOUT_MS]  joins ("": the process alone is the cluster); then
  *     push QUEUE FIRST COUNT        pushes COUNT jobs "FIRST" … ; says "pushed N" or "unpushed N STATUS" for each
  *     once QUEUE TEXT ID            pushes one and waits; says "once STATUS"
  *     long QUEUE BYTES              pushes one of that length and waits; says "long STATUS"
- *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS      says "working STATUS", and "job TEXT TRIES" for each job
+ *     work QUEUE MODE IN_HAND ACK_MS TRIES REPLICAS [DEAD-QUEUE]     says "working STATUS", and "job TEXT TRIES" for each job
  *                                   MODE: done, keep (until "finish"), retry, drop, later (the first try of a number is
  *                                   put off for LATER_MS, and the second is done and says "later TEXT MICROSECONDS since")
  *     progress                      says of all that are kept that they take longer; says "progressed COUNT STALE"
@@ -69,16 +69,17 @@ static void later(ahoy_job job, const char *data, size_t len, uint32_t tries)
 static void take(ahoy_job job, const void *data, size_t len, uint32_t tries, void *user)
 {
     const char *mode = user;
+    if (!strcmp(mode, "keep")) {
+        /* It can be ended as soon as it is told. */
+        pthread_mutex_lock(&lock);
+        if (kept_count < KEPT_MAX) kept[kept_count++] = job;
+        pthread_mutex_unlock(&lock);
+    }
     printf("job %.*s %u\n", (int)len, (const char *)data, tries);
     if (!strcmp(mode, "done")) ahoy_job_done(job);
     else if (!strcmp(mode, "retry")) ahoy_job_retry(job, 0);
     else if (!strcmp(mode, "later")) later(job, data, len, tries);
     else if (!strcmp(mode, "drop")) ahoy_job_drop(job, "not\nwanted");
-    else {
-        pthread_mutex_lock(&lock);
-        if (kept_count < KEPT_MAX) kept[kept_count++] = job;
-        pthread_mutex_unlock(&lock);
-    }
 }
 
 static void push(const char *queue, long first, long count)
@@ -124,7 +125,7 @@ static void metrics(void)
 
 static int told(char *line)
 {
-    char queue[80], text[80], id[80];
+    char queue[80], text[80], id[80], dead[80] = "";
     long first, count;
     unsigned in_hand, ack_ms, tries, replicas;
     if (sscanf(line, "push %79s %ld %ld", queue, &first, &count) == 3) push(queue, first, count);
@@ -135,9 +136,11 @@ static int told(char *line)
         char *data = calloc(1, (size_t)count);
         printf("long %s\n", ahoy_status_name(ahoy_queue_push_wait(server, queue, data, (size_t)count, NULL)));
         free(data);
-    } else if (sscanf(line, "work %79s %79s %u %u %u %u", queue, text, &in_hand, &ack_ms, &tries, &replicas) == 6) {
+    } else if (sscanf(line, "work %79s %79s %u %u %u %u %79s", queue, text, &in_hand, &ack_ms, &tries, &replicas,
+                      dead) >= 6) {
         ahoy_work_options options = { .size = sizeof options, .in_hand_max = in_hand, .ack_ms = ack_ms,
-                                      .tries_max = tries, .replicas = replicas };
+                                      .tries_max = tries, .replicas = replicas,
+                                      .dead_queue = *dead ? dead : NULL };
         ahoy_status status = ahoy_queue_work(server, queue, &options, take, strdup(text), free, NULL);
         printf("working %s\n", ahoy_status_name(status));
     } else if (!strcmp(line, "finish\n")) finish();
@@ -165,7 +168,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     ahoy_cluster_options cluster = { .size = sizeof cluster, .node = argv[2], .join_ms = 10000,
                                      .timeout_ms = argc > 3 ? (uint32_t)atoi(argv[3]) : 0 };
-    ahoy_server_options options = { .size = sizeof options, .workers = 8, .cluster = argv[1],
+    ahoy_server_options options = { .size = sizeof options, .workers = 8,
+                                    .cluster = *argv[1] ? argv[1] : NULL,
                                     .cluster_options = &cluster, .on_cluster_state = on_state };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("queues"), 1;
     printf("ready\n");

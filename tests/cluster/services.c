@@ -2,7 +2,7 @@
  * A node that offers services and calls them, as lines on its standard input say; what happens it says on its standard
  * output.
  *
- *     services NODE URL
+ *     services NODE URL     (URL "": the process alone is the cluster)
  */
 #include <ahoy.h>
 
@@ -156,7 +156,8 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     node = argv[1];
     ahoy_cluster_options cluster = { .size = sizeof cluster, .node = node, .join_ms = 20000 };
-    ahoy_server_options options = { .size = sizeof options, .workers = 2, .cluster = argv[2],
+    ahoy_server_options options = { .size = sizeof options, .workers = 2,
+                                    .cluster = *argv[2] ? argv[2] : NULL,
                                     .cluster_options = &cluster, .on_cluster_state = on_state, .drain_ms = 20000 };
     if (ahoy_server_start(&options, &server)) return ahoy_perror("services"), 1;
     printf("ready\n");

@@ -4,9 +4,12 @@
  *
  *     talker CLUSTER-URL [OPTION=VALUE…]     node, meta, user, password, token, credentials, ca, cert, key, join_ms
  *
- * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "state", "metric NAME",
- * "stop". Out: "ready ADDRESS", "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS",
- * "flooded COUNT", "metric VALUE", "failed STATUS: DETAIL", "stopped".
+ * URL "": the process alone is the cluster.
+ *
+ * In: "subscribe TOPIC", "publish TOPIC TEXT", "flood TOPIC COUNT BYTES" (up to the first that fails), "fill TOPIC BYTES"
+ * (messages of that length, up to the first that is refused), "state", "metric NAME", "stop". Out: "ready ADDRESS",
+ * "state NUMBER REASON" and "why DETAIL", "heard TOPIC TEXT", "published STATUS", "flooded COUNT", "filled COUNT STATUS",
+ * "metric VALUE", "failed STATUS: DETAIL", "stopped".
  */
 #include <ahoy.h>
 #include <stdio.h>
@@ -61,6 +64,16 @@ static void flood(ahoy_server server, const char *topic, long count, int bytes)
     printf("flooded %ld\n", i), fflush(stdout);
 }
 
+static void fill(ahoy_server server, const char *topic, long bytes)
+{
+    char *data = calloc(1, (size_t)bytes);
+    long count = 0;
+    ahoy_status status;
+    while (!(status = ahoy_publish(server, topic, data, (size_t)bytes))) count++;
+    free(data);
+    printf("filled %ld %s\n", count, ahoy_status_name(status)), fflush(stdout);
+}
+
 static void metric(ahoy_server server, const char *wanted)
 {
     static char text[1 << 16];
@@ -84,11 +97,11 @@ int main(int argc, char **argv)
     };
     ahoy_server_options options = {
         .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 2, .framing = AHOY_FRAMING_LINES,
-        .on_open = enter, .on_message = talk, .cluster = argv[1], .cluster_options = &particulars,
+        .on_open = enter, .on_message = talk, .cluster = *argv[1] ? argv[1] : NULL, .cluster_options = &particulars,
         .on_cluster_state = on_state,
     };
     ahoy_server server;
-    char address[128], line[4096], topic[256], text[4096];
+    char address[128], line[4096], topic[512], text[4096];
     long count;
     int bytes;
     ahoy_status status = ahoy_server_start(&options, &server);
@@ -98,13 +111,15 @@ int main(int argc, char **argv)
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         int32_t state;
-        if (sscanf(line, "subscribe %255s", topic) == 1) {
+        if (sscanf(line, "subscribe %511s", topic) == 1) {
             status = ahoy_subscribe(server, topic, on_topic, NULL, NULL, NULL);
             printf("subscribed %s\n", ahoy_status_name(status)), fflush(stdout);
-        } else if (sscanf(line, "publish %255s %4095[^\n]", topic, text) == 2) {
+        } else if (sscanf(line, "publish %511s %4095[^\n]", topic, text) == 2) {
             printf("published %s\n", ahoy_status_name(ahoy_publish(server, topic, text, strlen(text)))), fflush(stdout);
         } else if (sscanf(line, "flood %255s %ld %d", topic, &count, &bytes) == 3) {
             flood(server, topic, count, bytes);
+        } else if (sscanf(line, "fill %255s %ld", topic, &count) == 2) {
+            fill(server, topic, count);
         } else if (sscanf(line, "metric %255s", topic) == 1) {
             metric(server, topic);
         } else if (!strcmp(line, "state") && !ahoy_cluster_state(server, &state)) {

@@ -18,7 +18,8 @@ class Talker(Node):
         super().__init__(os.path.join(PROGRAMS, "talker"), url, *arguments, name=options.get("node", "talker"))
         if joined:
             self.address = self.expect(r"^(ready|failed) (.*)$")[2]
-            self.wait_state(JOINED)
+            if url:
+                self.wait_state(JOINED)
 
     def wait_state(self, *states):
         """The reason of the next change to one of these states."""

@@ -1,4 +1,4 @@
-"""Clients that move to another node when theirs is gone."""
+"""Clients that move to another node when theirs is gone, and who asks one question of a cluster from outside."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from brokers import Brokers
 from namespaces import Network
 from nodes import Node
 from talkers import PROGRAMS
+from test_services import kept, node, offer
 from waiting import SCALE, wait_until
 
 DEADLINE_S = 90
@@ -111,3 +112,56 @@ def test_what_is_no_host_is_not_advertised():
         for host in ("a b", "", "a/b", "a:b", "[::1"):
             with Node(MOVER, "node", brokers.url("chat"), "a", "-", "0.0.0.0", host) as node:
                 node.expect("^failed advertise: .* is no host$")
+
+
+def asking(brokers, service, text, *idempotent):
+    """One that asks a service of the cluster from outside, and is no member of it."""
+    return Node(MOVER, "ask", f"cluster+{brokers.url('chat')}/{service}", text, *idempotent, name="asking")
+
+
+def test_asking_a_service():
+    """Where no node listens under the name, the service of that name is asked: each way in which that may end."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        with asking(brokers, "upper", "hi") as nobody:
+            nobody.expect("^failed AHOY_ERR_NO_SERVICE: ")
+        offer(a, "upper", "upper")
+        offer(a, "fail", "fail")
+        offer(b, "keep", "keep", "1")
+
+        def answered():
+            with asking(brokers, "upper", "hi") as caller:
+                return caller.expect("^answer HI$|^failed AHOY_ERR_NO_SERVICE: ")[0] == "answer HI" or None
+
+        wait_until(answered, "it is known to all brokers")
+        with asking(brokers, "fail", "hi") as failing:
+            failing.expect("^failed AHOY_ERR_FAILED: it broke$")
+        with asking(brokers, "keep", "slow") as slow:
+            kept(b, "slow")
+            with asking(brokers, "keep", "one too many") as refused:
+                refused.expect("^failed AHOY_ERR_AGAIN: b has 1 calls in hand")
+            b.send("reply done")
+            slow.expect("^answer done$")
+        # The node is killed with the question in its hands: nothing tells whether it was done.
+        with asking(brokers, "keep", "lost") as lost:
+            kept(b, "lost")
+            b.kill()
+            lost.expect("^failed AHOY_ERR_UNKNOWN_OUTCOME: ")
+        assert not a.said("^kept")
+        wait_until(gone(brokers, "keep"), "all brokers know that b is gone")
+        # It could be asked again where somebody else offers it, if that does no harm.
+        with node(brokers, "c") as c, node(brokers, "d") as d:
+            offer(c, "keep", "keep")
+            with asking(brokers, "keep", "twice", 1) as twice:
+                kept(c, "twice")
+                offer(d, "keep", "upper")
+                c.kill()
+                twice.expect("^answer TWICE$")
+            assert len(c.said("^kept twice$")) == 1
+
+
+def gone(brokers, service):
+    """Whether nobody answers for a service any more."""
+    def is_gone():
+        with asking(brokers, service, "anybody?") as caller:
+            return caller.expect("^(failed|answer) .*")[0].startswith("failed AHOY_ERR_NO_SERVICE") or None
+    return is_gone

@@ -1,34 +1,31 @@
-"""Work queues over real brokers: what is pushed is done, whoever dies."""
+"""Work queues: what is pushed is done, once or again; the life of a job with each engine, and what operators do to queues."""
 
 import asyncio
-import contextlib
 import os
-import random
-import re
-import tempfile
 import time
 
 import nats
 from brokers import ROOT, Brokers
+from engines import pair
 from nats.js.api import ConsumerConfig
 from nodes import Node
-from waiting import LONG, for_a_while, scaled, wait_until
+from waiting import for_a_while, scaled, wait_until
 
 PROGRAM = os.path.join(ROOT, "target/cluster/queues")
-DEADLINE_S, DEADLINE_LONG_S = 240, 7200
+DEADLINE_S = 240
 STREAM = "Q_farm_q"
 
 
-def node(brokers, name, timeout_ms=0):
+def node(brokers, name="a", timeout_ms=0):
     """A node of the cluster "farm" that has joined."""
     new = Node(PROGRAM, brokers.url("farm"), name, timeout_ms, name=name)
     new.expect("^ready")
     return new
 
 
-def work(at, mode="done", in_hand=10, ack_ms=2000, tries=0, replicas=0, queue="q"):
+def work(at, mode="done", in_hand=10, ack_ms=2000, tries=0, replicas=0, queue="q", dead=""):
     """Lets a node work."""
-    at.send(f"work {queue} {mode} {in_hand} {ack_ms} {tries} {replicas}")
+    at.send(f"work {queue} {mode} {in_hand} {ack_ms} {tries} {replicas} {dead}")
     at.expect("^working AHOY_OK")
 
 
@@ -85,16 +82,18 @@ def test_spread():
         assert len(stream["cluster"]["replicas"]) == 2, stream
 
 
-def test_one_server():
-    with Brokers(1) as brokers, node(brokers, "a") as a:
+def test_one_server(engine):
+    with engine() as cluster, node(cluster) as a:
         work(a)
         a.send("push q 0 100")
         wait_all_done(set(range(100)), a)
         wait_empty(a)
 
 
-def test_dead_letters():
-    with Brokers(1) as brokers, node(brokers, "a") as a:
+def test_life_of_a_job(engine):
+    """Tried so often as it may be, dropped, merged with its like; and what no queue is."""
+    with engine() as cluster, pair(cluster, node) as (a, b):
+        assert counts(b) == (0, 0, 0)
         work(a, "retry", tries=3)
         a.send("once q 7 -")
         a.expect("^once AHOY_OK")
@@ -102,7 +101,52 @@ def test_dead_letters():
         assert [said[0] for said in a.said("^job 7 .*")] == ["job 7 1", "job 7 2", "job 7 3"]
         work(a, "drop", queue="r")
         a.send("once r 8 -")
-        wait_until(lambda: counts(a, "r") == (0, 0, 1) or None, "it is dropped")
+        wait_until(lambda: counts(b, "r") == (0, 0, 1) or None, "it is dropped")
+        # The dead are a queue like any other.
+        work(a, queue="q-dead")
+        wait_until(lambda: counts(b) == (0, 0, 0) or None, "nothing is dead any more")
+        assert len(a.said("^job 7 1$")) == 2
+        for at, name in ((a, "same"), (a, "same"), (b, "same"), (a, "other")):
+            at.send(f"once merged 1 {name}")
+            at.expect("^once AHOY_OK")
+        assert counts(b, "merged") == (2, 0, 0)
+        for name in ("q.q", "x" * 65):
+            b.send(f"once {name} 1 -")
+            b.expect("^once AHOY_ERR_INVALID")
+            assert counts(b, name) == "AHOY_ERR_INVALID"
+        # They may have another name, which has to be that of a queue.
+        work(a, "drop", queue="s", dead="morgue")
+        a.send("once s 9 -")
+        wait_until(lambda: counts(a, "s") == (0, 0, 1) or None, "it is dead")
+        assert counts(b, "morgue") == (1, 0, 0)
+        for name in ("a.b", "s"):
+            a.send(f"work s drop 1 1000 0 0 {name}")
+            a.expect("^working AHOY_ERR_INVALID")
+        # One copy is all that there is.
+        work(a, replicas=2, queue="two")
+        a.send("once two 1 -")
+        a.expect("^once AHOY_ERR_REPLICAS")
+
+
+def test_kept_too_long(engine):
+    """A job comes again when its time is over, and the late word of the first who had it ends it."""
+    with engine() as cluster, node(cluster) as a:
+        work(a, "keep", in_hand=2, ack_ms=500)
+        a.send("once q 9 -")
+        a.expect("^job 9 1$")
+        a.expect("^job 9 2$")
+        a.send("finish")
+        a.expect("^finished 2 0$")
+        wait_empty(a)
+
+
+def test_dead_letters():
+    with Brokers(1) as brokers, node(brokers, "a") as a:
+        work(a, "retry", tries=3)
+        work(a, "drop", queue="r")
+        a.send("once q 7 -")
+        a.send("once r 8 -")
+        wait_until(lambda: (counts(a), counts(a, "r")) == ((0, 0, 1), (0, 0, 1)) or None, "they are dead")
 
         async def letters():
             client = await nats.connect(brokers.urls()[0])
@@ -151,6 +195,82 @@ def test_replicas():
         assert len(stream["cluster"]["replicas"]) == 1, stream
 
 
+def copies(brokers, stream):
+    """How many servers keep a stream, once it has a leader."""
+    found = brokers.streams(brokers.wait_leader(stream)).get(stream, {}).get("cluster", {})
+    return 1 + len(found.get("replicas") or [])
+
+
+def test_replicas_are_raised():
+    """Whoever works later may ask for more copies, on the same node or another; nobody's wish makes them fewer."""
+    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        work(a, replicas=1)
+        a.send("push q 0 3")
+        wait_all_done({0, 1, 2}, a)
+        assert copies(brokers, STREAM) == 1
+        work(b, replicas=2)
+        wait_until(lambda: copies(brokers, STREAM) == 2 or None, "b has asked for two")
+        work(a, replicas=3)
+        wait_until(lambda: copies(brokers, STREAM) == 3 or None, "a has asked for three")
+        work(b, replicas=2)
+        b.send("push q 3 20")
+        wait_all_done(set(range(23)), a, b)
+        assert copies(brokers, STREAM) == 3
+
+
+async def change(brokers, stream, **settings):
+    """Changes the configuration of a stream as an operator does."""
+    client = await nats.connect(brokers.urls())
+    try:
+        config = (await client.jetstream().stream_info(stream)).config
+        await client.jetstream().update_stream(config.evolve(**settings))
+    finally:
+        await client.close()
+
+
+def test_full():
+    """An operator has bounded the queue: what does not fit is refused as such, and fits when there is room."""
+    with Brokers(1) as brokers, node(brokers, "a", 1000) as a:
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+        asyncio.run(change(brokers, STREAM, max_bytes=2500))
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+        for _ in range(2):
+            a.send("long q 1000")
+            a.expect("^long AHOY_ERR_AGAIN")
+        # What was kept is kept.
+        assert counts(a) == (2, 0, 0)
+        work(a)
+        wait_empty(a)
+        a.send("long q 1000")
+        a.expect("^long AHOY_OK")
+
+
+def test_longest_dead_letter():
+    """A job as long as the servers allow has no room for what is said of the dead, and is buried all the same."""
+    with Brokers(1, max_payload=10000) as brokers, node(brokers, "a") as a:
+        work(a, "drop")
+        a.send("once q 1 -")
+        wait_until(lambda: counts(a) == (0, 0, 1) or None, "the first is dead")
+
+        async def push():
+            client = await nats.connect(brokers.urls()[0])
+            await client.jetstream().publish("farm.queue.q", b"x" * 10000)
+            await client.close()
+
+        async def buried():
+            client = await nats.connect(brokers.urls()[0])
+            letter = await client.jetstream().get_msg("Q_farm_q-dead", seq=2)
+            await client.close()
+            return letter.data
+
+        asyncio.run(push())
+        wait_until(lambda: counts(a) == (0, 0, 2) or None, lambda: f"it is dead: {counts(a)}")
+        assert asyncio.run(buried()) == b"x" * 10000
+        assert len(a.said("^job x+ ")) == 1
+
+
 def test_too_long():
     with Brokers(1, max_payload=10000) as brokers, node(brokers, "a") as a:
         for length, status in ((9000, "AHOY_OK"), (10001, "AHOY_ERR_TOO_LONG"), (9990, "AHOY_ERR_TOO_LONG")):
@@ -184,36 +304,6 @@ def test_foreign_client():
         wait_empty(a)
 
 
-def test_node_killed():
-    """kill -9 of a node with jobs in hand: others do them."""
-    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
-        work(a)
-        with node(brokers, "victim") as victim:
-            work(victim, "keep", in_hand=20)
-            a.send("push q 0 1000")
-            wait_until(lambda: len(jobs(victim)) == 20 or None, "the victim has its hands full")
-            victim.kill()
-        wait_until(lambda: len(pushed(a)) == 1000 or None, "all are pushed")
-        wait_all_done(pushed(a), a)
-        work(b)
-        wait_empty(b)
-
-
-def test_node_frozen():
-    """A frozen node's jobs go to others; when it goes on, its late word is heard or does no harm."""
-    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "frozen") as frozen:
-        work(frozen, "keep", in_hand=5, ack_ms=1500)
-        a.send("push q 0 5")
-        wait_until(lambda: len(jobs(frozen)) == 5 or None, "it has its hands full")
-        frozen.freeze()
-        work(a, ack_ms=1500)
-        wait_all_done(set(range(5)), a)
-        frozen.thaw()
-        frozen.send("finish")
-        assert frozen.expect(r"^finished (\d+) (\d+)").groups() == ("5", "0")
-        wait_empty(a)
-
-
 def test_progress():
     """A job stays with whoever says that it takes longer, and goes to somebody else without a word."""
     ack_ms = int(scaled(1500))
@@ -237,9 +327,9 @@ def test_progress():
         wait_empty(a)
 
 
-def test_later():
+def test_later(engine):
     """A job that is put off comes again when its time has come, and not before."""
-    with Brokers(3) as brokers, node(brokers, "a") as a:
+    with engine() as cluster, node(cluster) as a:
         work(a, "later", in_hand=50, ack_ms=60000)
         a.send("push q 0 40")
         wait_until(lambda: len(a.said("^later ")) == 40 or None, "all came again")
@@ -248,146 +338,3 @@ def test_later():
         assert waits[0] >= 1000 and waits[-1] < scaled(5000), waits
         wait_empty(a)
         assert len(a.said("^job ")) == 80
-
-
-def test_drain():
-    """A node that leaves takes nothing new, and what it cannot finish goes to others at once."""
-    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "leaver") as leaver:
-        # Many: each of its workers wants to give them back.
-        work(leaver, "keep", in_hand=1000, ack_ms=100000)
-        a.send("push q 0 1100")
-        wait_until(lambda: len(jobs(leaver)) == 1000 or None, "it has its hands full")
-        wait_until(lambda: len(pushed(a)) == 1100 or None, "all are pushed")
-        work(a, ack_ms=100000)
-        wait_all_done(set(range(1100)) - jobs(leaver), a)
-        leaver.send("leave 300")
-        leaver.expect("^jobs cut 1000$")
-        leaver.expect("^left")
-        wait_all_done(set(range(1100)), a, deadline_s=10)
-        wait_empty(a)
-
-
-def test_leader_killed():
-    """kill -9 of the stream's leader under load: what was acknowledged is done, what was not is known."""
-    rounds = 10 if LONG else 1
-    with Brokers(3) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
-        work(b, in_hand=50, ack_ms=4000)
-        total = 0
-        for _ in range(rounds):
-            for _ in range(10):
-                a.send(f"push q {total} 500")
-                total += 500
-                # All but the last batch have an end before the leader dies, and the work goes on. Not every end is an
-                # acknowledgement: whole batches are refused while the pusher's own server is the one that was killed.
-                wait_until(lambda: done_with(a)(total - 999) and len(jobs(b)) > len(pushed(a)) - 2000 or None,
-                           "the work goes on", 60)
-            victim = brokers.wait_leader(STREAM)
-            brokers.kill(victim)
-            a.send(f"push q {total} 500")
-            total += 500
-            wait_until(lambda: done_with(a)(total) or None, "all pushes have an end", 60)
-            wait_all_done(pushed(a), b)
-            wait_until(lambda: a.said("^state (rejoined|joined) ")[-1:] or None)
-            brokers.restart(victim)
-            brokers.wait_ready(deadline_s=60)
-            wait_until(lambda: counts(b)[:2] == (0, 0) or None, "the queue is empty", 60)
-        lost, unknown = pushed(a, "unpushed"), set(pushed(a, "unpushed").values())
-        assert unknown <= {"AHOY_ERR_UNKNOWN_OUTCOME", "AHOY_ERR_DISCONNECTED"}, unknown
-        had = [int(re.match(r"job (\d+)", line)[1]) for line in b.lines if line.startswith("job ")]
-        assert len(pushed(a)) >= rounds * 4000, f"only {len(pushed(a))} were acknowledged: this shows little"
-        print(f"note: {len(pushed(a))} acknowledged, 0 lost, {len(lost)} unknown, {len(had) - len(set(had))} done twice")
-
-
-def test_pushes_outlast_a_leader():
-    """Pushes that may take their time are tried again inside until they are kept, and none is kept twice."""
-    with Brokers(3) as brokers, node(brokers, "b") as b:
-        b.send("once q 4000 -")
-        b.expect("^once AHOY_OK")
-        victim = brokers.wait_leader(STREAM)
-        # The pusher's own server stays: while a link is down its pushes are refused.
-        with Node(PROGRAM, f"{brokers.urls()[(victim + 1) % 3]}/farm", "a", 60000, name="a") as a:
-            a.expect("^ready")
-            a.send("push q 0 2000")
-            wait_until(lambda: len(pushed(a)) > 100 or None, "it has begun")
-            assert brokers.wait_leader(STREAM) == victim
-            brokers.kill(victim)
-            a.send("push q 2000 2000")
-            wait_until(lambda: done_with(a)(4000) or None, "all pushes have an end", 90)
-            assert pushed(a) == set(range(4000)), pushed(a, "unpushed")
-            wait_until(lambda: counts(b) == (4001, 0, 0) or None, lambda: f"there are 4001: {counts(b)}")
-
-
-def test_broker_frozen():
-    """The leader is frozen: its silence is noticed, and the work goes on."""
-    with Brokers(3) as brokers, node(brokers, "a", 60000) as a, node(brokers, "b", 60000) as b:
-        work(b, ack_ms=5000)
-        a.send("push q 0 500")
-        wait_all_done(set(range(500)), b)
-        victim = brokers.wait_leader(STREAM)
-        brokers.freeze(victim)
-        a.send("push q 500 500")
-        wait_until(lambda: done_with(a)(1000) or None, "all pushes have an end", 90)
-        wait_all_done(pushed(a), b)
-        brokers.thaw(victim)
-
-
-def test_render():
-    """Three nodes compute a picture, one of them dies half-way, and not a byte is different."""
-    def render(*arguments):
-        return Node(os.path.join(ROOT, "target/cluster/render"), *arguments)
-
-    with tempfile.TemporaryDirectory() as folder:
-        alone, together = os.path.join(folder, "alone.png"), os.path.join(folder, "together.png")
-        with render("alone", alone, 20000) as one:
-            assert one.wait() == 0
-        with Brokers(3) as brokers, contextlib.ExitStack() as stack:
-            url = brokers.url("art")
-            nodes = [stack.enter_context(render("node", url)) for _ in range(3)]
-            client = stack.enter_context(render("client", url, together, 20000))
-            victim = nodes[0]
-            wait_until(lambda: len(victim.said("^stripe")) >= 5 or None, "it has begun")
-            victim.kill()
-            assert client.wait(90) == 0
-            assert all(each.said("^stripe") for each in nodes)
-            for each in nodes[1:]:
-                assert each.terminate() == 0
-        with open(alone, "rb") as left, open(together, "rb") as right:
-            assert left.read() == right.read()
-
-
-def test_kills():
-    """Nodes and servers killed in turns, with pushes and work going on."""
-    rounds = 100 if LONG else 3
-    with Brokers(3) as brokers, node(brokers, "pusher") as pusher:
-        nodes = [node(brokers, f"w{number}") for number in range(3)]
-        gone, total, serial = [], 0, 3
-        try:
-            for each in nodes:
-                work(each, in_hand=5, ack_ms=2000, tries=50)
-            for turn in range(rounds):
-                before = len(jobs(*nodes, *gone))
-                pusher.send(f"push q {total} 300")
-                total += 300
-                wait_until(lambda: len(jobs(*nodes, *gone)) > before + 10 or None, "it has begun", 60)
-                if turn % 2:
-                    victim = random.randrange(3)
-                    brokers.kill(victim)
-                    pusher.send(f"push q {total} 50")
-                    total += 50
-                    brokers.restart(victim)
-                    brokers.wait_ready(deadline_s=60)
-                else:
-                    victim = nodes.pop(random.randrange(len(nodes)))
-                    victim.kill()
-                    gone.append(victim)
-                    nodes.append(node(brokers, f"w{serial}"))
-                    work(nodes[-1], in_hand=5, ack_ms=2000, tries=50)
-                    serial += 1
-                wait_until(lambda: done_with(pusher)(total) or None, "all pushes have an end", 60)
-                wait_all_done(pushed(pusher), *nodes, *gone)
-            wait_empty(pusher)
-            print(f"note: {rounds} kills, {len(pushed(pusher))} acknowledged, 0 lost, "
-                  f"{len(pushed(pusher, 'unpushed'))} unknown")
-        finally:
-            for each in nodes + gone:
-                each.close()

@@ -9,13 +9,14 @@ from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig, ServiceInfo, ServicePing, ServiceStats
 
 from brokers import ROOT, Brokers
+from engines import pair
 from nodes import Node
 from waiting import becomes, for_a_while, scaled, wait_until
 
 PROGRAM = os.path.join(ROOT, "target/cluster/services")
 
 
-def node(brokers, name):
+def node(brokers, name="a"):
     """One that has joined."""
     started = Node(PROGRAM, name, brokers.url("chat"), name=name)
     started.expect("^ready$")
@@ -82,8 +83,8 @@ def test_load_is_spread():
         print(f"note: {shares}")
 
 
-def test_outcomes():
-    with Brokers(1) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+def test_outcomes(engine):
+    with engine() as cluster, pair(cluster, node) as (a, b):
         call(a, 1, "nobody")
         begin = time.monotonic()
         assert reply(a, 1)[0] == "NO_SERVICE"
@@ -101,22 +102,21 @@ def test_outcomes():
         call(a, 5, "keep", "second")
         assert reply(a, 5)[0] == "AGAIN"
         b.send("reply done")
-        b.expect("^replied AHOY_OK$")
         assert reply(a, 4) == ("OK", "done")
         call(a, 6, "keep", "third", timeout_ms=200)
         assert reply(a, 6)[0] == "UNKNOWN_OUTCOME"
-        # Answered after the offer has ended.
+        # Answered when nobody waits any more; and after the offer has ended.
         b.send("reply late")
-        b.expect("^replied AHOY_OK$")
+        wait_until(lambda: len(b.said("^replied AHOY_OK$")) == 2 or None, "it is answered")
         call(a, 7, "keep", "fourth")
         kept(b, "fourth")
         b.send("end")
-        b.expect("^end AHOY_OK$")
-        b.expect("^freed$")
+        wait_until(lambda: b.said("^end AHOY_OK$") and b.said("^freed$") or None, "the offer has ended")
         b.send("reply after the end")
         assert reply(a, 7) == ("OK", "after the end")
         call(a, 8, "keep")
         assert reply(a, 8)[0] == "NO_SERVICE"
+        assert len(b.said("^replied AHOY_OK$")) == len(b.said("^replied")) == 3
 
 
 def test_too_long():

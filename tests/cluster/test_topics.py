@@ -6,6 +6,7 @@ import contextlib
 import nats
 
 from brokers import Brokers
+from engines import most_nodes
 from talkers import Talker
 from waiting import scaled, wait_until
 
@@ -22,8 +23,8 @@ def everybody(node, topic):
 
 
 def nodes_of(brokers, count, topic):
-    """So many nodes of which each hears the topic, and is heard."""
-    nodes = [Talker(brokers.url("chat"), node=f"n{i}") for i in range(count)]
+    """So many nodes (alone, there is one) of which each hears the topic, and is heard."""
+    nodes = [Talker(brokers.url("chat"), node=f"n{i}") for i in range(most_nodes(brokers, count))]
     for node in nodes:
         node.subscribe(topic)
         node.others = [other for other in nodes if other is not node]
@@ -32,20 +33,20 @@ def nodes_of(brokers, count, topic):
     return nodes
 
 
-def test_everybody_hears_once():
-    with Brokers(3) as brokers:
-        nodes = nodes_of(brokers, 3, "news")
+def test_everybody_hears_once(engine):
+    with engine(3) as cluster:
+        nodes = nodes_of(cluster, 3, "news")
         try:
             for number, node in enumerate(nodes):
                 assert node.publish("news", f"one-{number}") == "AHOY_OK"
             for node in nodes:
-                for number in range(3):
+                for number in range(len(nodes)):
                     wait_until(lambda: node.has_heard("news", f"one-{number}"))
             # A second one would have come before this.
             for number, node in enumerate(nodes):
                 node.publish("news", f"two-{number}")
             for node in nodes:
-                for number in range(3):
+                for number in range(len(nodes)):
                     wait_until(lambda: node.has_heard("news", f"two-{number}"))
                     assert len(node.said(f"^heard news one-{number}$")) == 1
         finally:
@@ -53,9 +54,9 @@ def test_everybody_hears_once():
                 node.close()
 
 
-def test_order_of_each_publisher():
-    with Brokers(3) as brokers:
-        nodes = nodes_of(brokers, 2, "flood")
+def test_order_of_each_publisher(engine):
+    with engine(3) as cluster:
+        nodes = nodes_of(cluster, 2, "flood")
         count = 20000
         try:
             nodes[0].send(f"flood flood {count} 0")
@@ -106,6 +107,55 @@ def test_too_long():
                 assert not node.said("^heard news x")
                 # And the links are what they were.
                 assert node.metric("ahoy_cluster_reconnects_total") == 0
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_names(engine):
+    """Any bytes are a topic, each one of its own, as long as there are 255 at most."""
+    topics = ["a", "A", "a.b", "a..b", ".", "=", "=41", "*", ">", "a.>", "a/b", "ä", "$SYS", "x" * 255]
+    with engine() as cluster:
+        nodes = nodes_of(cluster, 2, "news")
+        try:
+            for node in nodes:
+                for topic in topics:
+                    node.subscribe(topic)
+            # What a node subscribes to last is known last.
+            for node in nodes:
+                everybody(node, topics[-1])
+            for number, topic in enumerate(topics):
+                assert nodes[0].publish(topic, f"text-{number}") == "AHOY_OK"
+            assert nodes[0].publish("x" * 255 + "y", "no") == "AHOY_ERR_TOO_LONG"
+            nodes[0].publish(topics[-1], "end")
+            for node in nodes:
+                wait_until(lambda: node.has_heard(topics[-1], "end"))
+                heard = [each[0] for each in node.said("^heard .* text-.*$")]
+                assert heard == [f"heard {topic} text-{number}" for number, topic in enumerate(topics)], heard
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_server_takes_nothing():
+    """What waits to be sent to a server that has stopped reading is bounded; when it goes on, all of that arrives."""
+    with Brokers() as brokers:
+        nodes = nodes_of(brokers, 2, "news")
+        try:
+            brokers.freeze(0)
+            # Nobody has noticed yet.
+            nodes[0].send("fill news 4000")
+            filled, status = nodes[0].expect(r"^filled (\d+) (\w+)$").groups()
+            assert status == "AHOY_ERR_AGAIN" and int(filled) >= 8192 - 100, (filled, status)
+            assert nodes[0].publish("news", "no") == "AHOY_ERR_AGAIN"
+            # A word in time: it was no loss.
+            brokers.thaw(0)
+            wait_until(lambda: nodes[0].publish("news", "end") == "AHOY_OK", "there is room again")
+            wait_until(lambda: nodes[1].has_heard("news", "end"))
+            heard = len(nodes[1].said("^heard news \0*$"))
+            assert heard == int(filled), f"{heard} of {filled}"
+            assert nodes[0].metric("ahoy_cluster_reconnects_total") == 0
+            print(f"note: {filled} messages of 4000 bytes waited")
         finally:
             for node in nodes:
                 node.close()

@@ -151,7 +151,7 @@ impl Queues for Arc<LocalQueues> {
         }
         state.work_last += 1;
         let work = state.work_last;
-        state.queues.entry(Arc::clone(&name)).or_default().add_work(work, terms.ack_ms, sink);
+        state.queues.entry(Arc::clone(&name)).or_default().add_work(work, terms, sink);
         drop(state);
         Ok(Arc::new(LocalSource { queues: Arc::downgrade(self), queue: name, work }))
     }
@@ -216,8 +216,9 @@ impl Ticket for LocalTicket {
     fn end(self: Box<Self>, end: End, settled: Box<dyn FnOnce() + Send>) {
         self.settle(|queue, now_ms| match end {
             End::Gone => queue.end(&self.entry),
+            // A part of this millisecond is over.
             End::Retry(delay_ms) => {
-                queue.put_back(&self.entry, now_ms + u64::from(delay_ms));
+                queue.put_back(&self.entry, now_ms + u64::from(delay_ms) + u64::from(delay_ms > 0));
                 false
             }
         });

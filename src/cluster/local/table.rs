@@ -1,13 +1,13 @@
 //! The keys of one bucket: what they hold, when they go, and how they have changed. No locks, no clock, no file.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::cluster::bucket::{BucketOptions, Changes, Condition, Entry, Listing, Operation, Write};
 use crate::status::{Error, Result, Status};
 
-/// Deletions that are remembered, for a watch that has fallen behind.
+/// Keys whose deletion is remembered, for a watch that has fallen behind, and for who makes one anew from there.
 const GRAVES_MAX: usize = 65_536;
 /// Changes that are given at once.
 const CHANGES_MAX: usize = 256;
@@ -47,8 +47,10 @@ pub(super) struct Table {
     settings: Settings,
     entries: BTreeMap<Arc<[u8]>, Stored>,
     by_revision: BTreeMap<u64, (Arc<[u8]>, Operation)>,
-    /// Revisions of deletions.
-    graves: VecDeque<u64>,
+    /// Keys that are gone, with the revisions of their deletions.
+    gone: HashMap<Arc<[u8]>, u64>,
+    /// These revisions, the first to be forgotten first.
+    graves: BTreeSet<u64>,
     /// When keys go.
     due: BTreeSet<(u64, Arc<[u8]>)>,
     bytes: u64,
@@ -80,7 +82,8 @@ impl Table {
             settings,
             entries: BTreeMap::new(),
             by_revision: BTreeMap::new(),
-            graves: VecDeque::new(),
+            gone: HashMap::new(),
+            graves: BTreeSet::new(),
             due: BTreeSet::new(),
             bytes: 0,
             last,
@@ -102,14 +105,13 @@ impl Table {
 
     /// What a write comes to, if it may be done.
     pub(super) fn plan(&self, write: &Write, now_ms: u64) -> Result<Change> {
-        let is = self.live(&write.key, now_ms).map_or(0, |stored| stored.revision);
-        match write.condition {
-            Condition::Absent if is != 0 => return Err(Status::KeyExists.into()),
-            Condition::At(revision) if is != revision => {
-                return Err(match is {
-                    0 => Error::new(Status::Revision, "there is no such key"),
-                    is => Error::new(Status::Revision, format!("it has revision {is}, not {revision}")),
-                });
+        write.check_ttl(u64::from(self.settings.history))?;
+        let live = self.live(&write.key, now_ms).map(|stored| stored.revision);
+        match (write.condition, live.or_else(|| self.gone.get(&write.key).copied())) {
+            (Condition::Absent, _) if live.is_some() => return Err(Status::KeyExists.into()),
+            (Condition::At(_), None) => return Err(Error::new(Status::Revision, "there is no such key")),
+            (Condition::At(revision), Some(is)) if is != revision => {
+                return Err(Error::new(Status::Revision, format!("it has revision {is}, not {revision}")));
             }
             _ => {}
         }
@@ -141,6 +143,10 @@ impl Table {
                 self.due.remove(&(before.due_ms, Arc::clone(key)));
             }
         }
+        if let Some(grave) = self.gone.remove(key) {
+            self.graves.remove(&grave);
+            self.by_revision.remove(&grave);
+        }
         self.last = self.last.max(*revision);
         self.by_revision.insert(*revision, (Arc::clone(key), *operation));
         match operation {
@@ -153,11 +159,13 @@ impl Table {
                 self.entries.insert(Arc::clone(key), stored);
             }
             Operation::Delete => {
-                self.graves.push_back(*revision);
+                self.gone.insert(Arc::clone(key), *revision);
+                self.graves.insert(*revision);
                 if self.graves.len() > GRAVES_MAX
-                    && let Some(forgotten) = self.graves.pop_front()
+                    && let Some(forgotten) = self.graves.pop_first()
+                    && let Some((key, _)) = self.by_revision.remove(&forgotten)
                 {
-                    self.by_revision.remove(&forgotten);
+                    self.gone.remove(&key);
                 }
             }
         }
@@ -219,7 +227,6 @@ fn size(key: &[u8], value: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     fn write(key: u8, value: Option<&[u8]>, condition: Condition, ttl_ms: u64) -> Write {
         Write { key: Arc::from([key]), value: value.map(Arc::from), condition, ttl_ms }
@@ -264,13 +271,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_no_time_of_its_own_beside_a_history() {
+        let mut table = Table::new(Settings { history: 2, ttl_ms: 0, bytes_max: 0 }, 0);
+        assert_eq!(change(&mut table, &write(1, Some(b"a"), Condition::None, 30), 0), Err(Status::Unsupported));
+        assert_eq!(change(&mut table, &write(1, Some(b"a"), Condition::None, 0), 0), Ok(1));
+    }
+
+    #[test]
     fn deletions_are_forgotten_in_the_end() {
         let mut table = table(0, 0);
-        for _ in 0..GRAVES_MAX + 10 {
+        for number in 0..GRAVES_MAX + 10 {
+            let key = Arc::from(number.to_be_bytes());
+            let deletion = Write { key, value: None, condition: Condition::None, ttl_ms: 0 };
+            change(&mut table, &deletion, 0).unwrap();
+        }
+        assert_eq!(
+            (table.by_revision.len(), table.gone.len(), table.graves.len()),
+            (GRAVES_MAX, GRAVES_MAX, GRAVES_MAX)
+        );
+        assert_eq!(table.changes(b"", 0).entries.len(), CHANGES_MAX);
+        // One key has one, the last.
+        for _ in 0..3 {
             change(&mut table, &write(1, None, Condition::None, 0), 0).unwrap();
         }
-        assert_eq!(table.by_revision.len(), GRAVES_MAX);
-        assert_eq!(table.changes(b"", 0).entries.len(), CHANGES_MAX);
+        assert_eq!(
+            (table.by_revision.len(), table.gone.len(), table.graves.len()),
+            (GRAVES_MAX, GRAVES_MAX, GRAVES_MAX)
+        );
     }
 
     proptest! {
@@ -278,24 +305,29 @@ mod tests {
         #[test]
         fn as_a_map_would(writes in prop::collection::vec((0..4_u8, any::<bool>(), 0..3_u8, 0..60_u64), 0..60)) {
             let (mut table, mut model, mut last) = (table(0, 0), HashMap::<u8, u64>::new(), 0);
-            let (mut seen, mut follower) = (0, HashMap::<u8, u64>::new());
+            let (mut seen, mut follower, mut gone) = (0, HashMap::<u8, u64>::new(), HashMap::<u8, u64>::new());
             for (key, deletes, kind, guess) in writes {
                 let condition = match kind {
                     0 => Condition::None,
                     1 => Condition::Absent,
-                    _ => Condition::At(model.get(&key).copied().filter(|_| guess % 2 == 0).unwrap_or(guess + 1)),
+                    _ => {
+                        let is = model.get(&key).or_else(|| gone.get(&key)).copied();
+                        Condition::At(is.filter(|_| guess % 2 == 0).unwrap_or(guess + 1))
+                    }
                 };
-                let is = model.get(&key).copied().unwrap_or(0);
+                let is = model.get(&key).copied();
                 let expected = match condition {
-                    Condition::Absent if is > 0 => Err(Status::KeyExists),
-                    Condition::At(at) if at != is => Err(Status::Revision),
+                    Condition::Absent if is.is_some() => Err(Status::KeyExists),
+                    Condition::At(at) if Some(at) != is.or_else(|| gone.get(&key).copied()) => Err(Status::Revision),
                     _ => Ok(last + 1),
                 };
                 let value = (!deletes).then_some(&b"x"[..]);
                 prop_assert_eq!(change(&mut table, &write(key, value, condition, 0), 0), expected);
                 if expected.is_ok() {
                     last += 1;
-                    if deletes { model.remove(&key); } else { model.insert(key, last); }
+                    let (into, from) = if deletes { (&mut gone, &mut model) } else { (&mut model, &mut gone) };
+                    from.remove(&key);
+                    into.insert(key, last);
                 }
                 if guess % 5 == 0 {
                     for entry in table.changes(b"", seen).entries {

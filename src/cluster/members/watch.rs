@@ -27,6 +27,8 @@ pub(super) struct Watch {
     /// them back. Later it does: whoever goes on has not said it, but somebody else in its name.
     goodbyes: VecDeque<(u64, u64, u64)>,
     looked_ms: Option<u64>,
+    /// Our own link is down: what is still heard was said before, and nobody knows what holds by now.
+    is_lost: bool,
     /// When the last question was asked that we have answered ourselves.
     proved_ms: u64,
 }
@@ -65,7 +67,7 @@ impl Watch {
         let has_gone = |(gone, since_ms, until_ms): &(u64, u64, u64)| {
             (*gone, *since_ms) == (incarnation, said.since_ms) && now_ms < *until_ms
         };
-        if self.goodbyes.iter().any(has_gone) {
+        if self.is_lost || self.goodbyes.iter().any(has_gone) {
             return false;
         }
         if let Some(peer) = self.peers.get_mut(&incarnation) {
@@ -156,6 +158,7 @@ impl Watch {
 
     /// Our own link is down: from here on we do not know.
     pub(super) fn lost(&mut self) {
+        self.is_lost = true;
         let mut news = Vec::new();
         for peer in self.peers.values_mut() {
             if peer.presence != Presence::Unknown {
@@ -168,7 +171,7 @@ impl Watch {
 
     /// It is up again. Others may need some time more to come back.
     pub(super) fn regained(&mut self, now_ms: u64) {
-        self.looked_ms = Some(now_ms);
+        (self.is_lost, self.looked_ms) = (false, Some(now_ms));
         for peer in self.peers.values_mut() {
             peer.heard_ms = now_ms + GRACE_MS;
             (peer.asked_ms, peer.deserted_ms, peer.is_deserted) = (None, None, false);
@@ -290,6 +293,9 @@ mod tests {
         watch.lost();
         watch.lost();
         assert_eq!(news(&mut watch), [(7, Up), (8, Up), (7, Unknown), (8, Unknown)]);
+        // Heard late.
+        assert!(!watch.heard(said("a", 7), 100) && !watch.heard(said("c", 9), 100));
+        assert_eq!(news(&mut watch), []);
         watch.regained(50_000);
         watch.heard(said("a", 7), 50_100);
         pass(&mut watch, 50_100, 50_000 + GRACE_MS, Status::NoService, true);

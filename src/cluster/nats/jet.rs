@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
-use async_nats::{HeaderMap, Message, Request};
+use async_nats::{HeaderMap, Message, Request, jetstream};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -37,6 +37,12 @@ pub(super) struct Refusal {
     /// JetStream's own number.
     pub(super) number: u64,
     pub(super) text: String,
+}
+
+impl From<&jetstream::Error> for Refusal {
+    fn from(error: &jetstream::Error) -> Self {
+        Self { code: error.code() as u64, number: error.error_code().0, text: error.to_string() }
+    }
 }
 
 impl Refusal {
@@ -100,7 +106,8 @@ impl Shared {
         Instant::now() + self.timeout
     }
 
-    /// Sends a request until somebody has heard it, and gets the answer.
+    /// Sends a request until somebody has heard it, and gets the answer. A change that nobody hears for so long that there may
+    /// be no stream for it is `NoService`.
     pub(super) async fn consult(
         &self,
         subject: &str,
@@ -134,6 +141,9 @@ impl Shared {
                         RequestErrorKind::NoResponders => {
                             if subject.starts_with("$JS.API.STREAM.INFO.") && begun.elapsed() > NO_STORE {
                                 return Err(Error::new(Status::NoStore, "no server of the cluster has JetStream"));
+                            }
+                            if kind == Kind::Change && begun.elapsed() > NO_STORE {
+                                return Err(Error::new(Status::NoService, format!("{subject}: nobody hears it")));
                             }
                         }
                         RequestErrorKind::TimedOut | RequestErrorKind::Other if kind == Kind::Change => {

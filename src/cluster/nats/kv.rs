@@ -3,10 +3,12 @@
 //!
 //! Reads ask the stream's leader, which has all that was acknowledged. What is stored the leader publishes again, to whoever
 //! hears it at once, under `CLUSTER.kvw.BUCKET.`: that is how watches hear of changes. Its header tells the key's revision
-//! before, so that a gap shows.
+//! before, so that a gap shows. `open` makes buckets.
+
+mod open;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
@@ -26,12 +28,11 @@ use crate::status::{Error, Result, Status};
 
 /// Changes that are given at once.
 const CHANGES_MAX: usize = 64;
-/// How long a key that has gone by itself is known as gone: as long as a watch may be cut off and still hear of it.
-const MARKER_MS: u64 = 3_600_000;
+/// How long it is asked whether a bucket is there that no change reaches.
+const LOOK: Duration = Duration::from_millis(200);
 /// JetStream's numbers.
 const NO_MESSAGE: u64 = 10_037;
 const NO_STREAM: u64 = 10_059;
-const NAME_IN_USE: u64 = 10_058;
 const WRONG_SEQUENCE: u64 = 10_071;
 const TTL_DISABLED: u64 = 10_166;
 
@@ -39,6 +40,7 @@ const TTL_DISABLED: u64 = 10_166;
 struct NatsBucket {
     shared: Arc<Shared>,
     names: Names,
+    history: u64,
     /// Keys may have a time to live of their own.
     has_ttl: bool,
     /// Any server of the stream may be read from.
@@ -96,117 +98,11 @@ impl Buckets for Nats {
         let (shared, options) = (Arc::clone(&self.shared), options.clone());
         let names = Names::new(&self.shared.cluster, name);
         let work = async move {
-            let bucket: Arc<dyn Bucket> = Arc::new(open(shared, names, &options).await?);
+            let bucket: Arc<dyn Bucket> = Arc::new(open::open(shared, names, &options).await?);
             Ok(bucket)
         };
         self.shared.work(done, work)
     }
-}
-
-async fn open(shared: Arc<Shared>, names: Names, options: &BucketOptions) -> Result<NatsBucket> {
-    let deadline = shared.deadline();
-    let what = format!("bucket {}", names.bucket);
-    let config = loop {
-        match shared.api("STREAM.INFO", &names.stream, &json!({}), deadline).await? {
-            Ok(info) => {
-                let config = info["config"].clone();
-                check(&config, &names, options)?;
-                break config;
-            }
-            Err(refusal) if refusal.number == NO_STREAM => {}
-            Err(refusal) => return Err(refusal.error(&what)),
-        }
-        let made = match options.replicas {
-            0 => match create(&shared, &names, options, 3, deadline).await? {
-                Err(refusal) if refusal.error("").status == Status::Replicas => {
-                    log::warn!("{what} is on one server: the cluster has no three");
-                    create(&shared, &names, options, 1, deadline).await?
-                }
-                made => made,
-            },
-            replicas => create(&shared, &names, options, replicas, deadline).await?,
-        };
-        match made {
-            Ok(info) => break info["config"].clone(),
-            // Another node was first.
-            Err(refusal) if refusal.number == NAME_IN_USE => {}
-            Err(refusal) => return Err(refusal.error(&what)),
-        }
-    };
-    // An old server leaves out what it does not know.
-    let is = |name: &str| config[name].as_bool().unwrap_or(false);
-    Ok(NatsBucket { shared, names, has_ttl: is("allow_msg_ttl"), is_direct: options.stale_ok && is("allow_direct") })
-}
-
-async fn create(
-    shared: &Shared,
-    names: &Names,
-    options: &BucketOptions,
-    replicas: u32,
-    deadline: Instant,
-) -> Result<Result<Value, Refusal>> {
-    let age_ns = options.ttl_ms.saturating_mul(1_000_000);
-    let minutes_ns = 120_000_000_000_u64;
-    let mut config = json!({
-        "name": names.stream,
-        "subjects": [format!("{}>", names.keys)],
-        "retention": "limits",
-        "storage": "file",
-        "max_consumers": -1,
-        "max_msgs": -1,
-        "max_msgs_per_subject": options.history.max(1),
-        "max_age": age_ns,
-        "max_bytes": -1,
-        "max_msg_size": -1,
-        "num_replicas": replicas,
-        "duplicate_window": if age_ns == 0 { minutes_ns } else { age_ns.min(minutes_ns) },
-        // A full bucket refuses; it does not forget.
-        "discard": "new",
-        "allow_rollup_hdrs": true,
-        "deny_delete": true,
-        "allow_direct": options.stale_ok,
-        "republish": republish(names),
-        // Since 2.11.
-        "allow_msg_ttl": true,
-        "subject_delete_marker_ttl": MARKER_MS * 1_000_000,
-    });
-    if options.bytes_max > 0 {
-        config["max_bytes"] = json!(options.bytes_max);
-    }
-    shared.api("STREAM.CREATE", &names.stream, &config, deadline).await
-}
-
-fn republish(names: &Names) -> Value {
-    json!({ "src": format!("{}>", names.keys), "dest": format!("{}>", names.feed) })
-}
-
-/// Whether a bucket that is there is what it is asked to be; 0 asks for nothing.
-fn check(config: &Value, names: &Names, options: &BucketOptions) -> Result<()> {
-    let other = |what: &str| {
-        let text = format!("bucket {} is there already: {what}", names.bucket);
-        Err(Error::new(Status::Invalid, text))
-    };
-    if config["subjects"] != json!([format!("{}>", names.keys)]) {
-        return other("its subjects are not those of a bucket");
-    }
-    let is = &config["republish"];
-    let wanted = republish(names);
-    if is["src"] != wanted["src"] || is["dest"] != wanted["dest"] {
-        return other("it does not publish its changes again, because another program has made it");
-    }
-    let settings = [
-        ("history", "max_msgs_per_subject", u64::from(options.history), 1),
-        ("ttl_ms", "max_age", options.ttl_ms, 1_000_000),
-        ("bytes_max", "max_bytes", options.bytes_max, 1),
-        ("replicas", "num_replicas", u64::from(options.replicas), 1),
-    ];
-    for (name, field, asked, unit) in settings {
-        let is = config[field].as_i64().and_then(|is| u64::try_from(is).ok()).unwrap_or(0) / unit;
-        if asked != 0 && asked != is {
-            return other(&format!("its {name} is {is}, not {asked}"));
-        }
-    }
-    Ok(())
 }
 
 // ---- Reading
@@ -323,6 +219,7 @@ impl NatsBucket {
         if write.value.is_none() {
             headers.insert("KV-Operation", "DEL");
         }
+        write.check_ttl(self.history)?;
         if write.ttl_ms > 0 {
             if !self.has_ttl {
                 return Err(Error::new(
@@ -360,6 +257,15 @@ async fn publish(
     }
 }
 
+/// Whether a bucket was deleted; without an answer it has no leader just now.
+async fn check_is_there(shared: &Shared, names: &Names, deadline: Instant) -> Result<()> {
+    let look = deadline.min(Instant::now() + LOOK);
+    match shared.api("STREAM.INFO", &names.stream, &json!({}), look).await {
+        Ok(Err(refusal)) if refusal.number == NO_STREAM => Err(refusal.error(&names.bucket)),
+        _ => Ok(()),
+    }
+}
+
 async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Write) -> Result<u64> {
     let deadline = shared.deadline();
     let subject = names.subject(&write.key);
@@ -370,9 +276,14 @@ async fn write(shared: Arc<Shared>, names: Names, headers: HeaderMap, write: Wri
         Condition::At(revision) => Some(revision),
     };
     loop {
-        let refusal = match publish(&shared, &subject, &headers, &value, expected, deadline).await? {
-            Ok(revision) => return Ok(revision),
-            Err(refusal) => refusal,
+        let refusal = match publish(&shared, &subject, &headers, &value, expected, deadline).await {
+            Ok(Ok(revision)) => return Ok(revision),
+            Ok(Err(refusal)) => refusal,
+            Err(error) if error.status == Status::NoService => {
+                check_is_there(&shared, &names, deadline).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         match (refusal.number, write.condition) {
             (WRONG_SEQUENCE, Condition::Absent) => {

@@ -16,6 +16,7 @@ use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 
 use super::bus::Owed;
+use super::jet::Refusal;
 use super::{Echo, Nats, Shared};
 use crate::cluster::engine::Done;
 use crate::cluster::queues::{DUPLICATES_MS, Depth, JobSink, Push, QueueName, Queues, Source, Terms};
@@ -105,12 +106,13 @@ impl Shared {
     /// Pushes until there is an answer, or no time is left.
     async fn push(&self, push: &Push, mut until: Instant) -> Result<()> {
         let began = Instant::now();
-        let id = push.id.clone().unwrap_or_else(|| self.queues.id());
+        // A burial that says none has no room for one.
+        let id = push.id.clone().or_else(|| (!push.is_burial).then(|| self.queues.id()));
         let payload = Bytes::from_owner(Arc::clone(&push.payload));
         let (mut is_unknown, mut rest) = (false, REST);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let tried = tokio::time::timeout(left, self.push_once(push, &id, payload.clone())).await;
+            let tried = tokio::time::timeout(left, self.push_once(push, id.as_deref(), payload.clone())).await;
             let error = match tried {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(Trouble::Final(error))) => return Err(error),
@@ -135,7 +137,7 @@ impl Shared {
                 let text = format!("{}: {error}", push.queue.subject);
                 let status = match error.status {
                     _ if is_unknown => Status::UnknownOutcome,
-                    Status::Failed => Status::Failed,
+                    Status::Failed | Status::Again => error.status,
                     _ => Status::Disconnected,
                 };
                 return Err(Error::new(status, text));
@@ -145,10 +147,13 @@ impl Shared {
         }
     }
 
-    async fn push_once(&self, push: &Push, id: &str, payload: Bytes) -> Result<(), Trouble> {
+    async fn push_once(&self, push: &Push, id: Option<&str>, payload: Bytes) -> Result<(), Trouble> {
         let jetstream = self.jetstream().map_err(Trouble::NotYet)?;
         self.open_stream(&jetstream, &push.queue).await?;
-        let mut message = jetstream::message::PublishMessage::build().payload(payload).message_id(id);
+        let mut message = jetstream::message::PublishMessage::build().payload(payload);
+        if let Some(id) = id {
+            message = message.message_id(id);
+        }
         for (name, value) in &push.headers {
             message = message.header(*name, value.as_str());
         }
@@ -169,7 +174,11 @@ impl Shared {
             PublishErrorKind::MaxAckPending => Trouble::NotYet(Error::new(Status::Again, text)),
             // The stream refuses it; in an election, only for now.
             PublishErrorKind::Other if is_unreadable(error) => Trouble::Unknown(Error::new(Status::Timeout, text)),
-            PublishErrorKind::Other => Trouble::NotYet(Error::new(Status::Failed, text)),
+            PublishErrorKind::Other => match refusal(error).map(|refusal| refusal.error("").status) {
+                Some(Status::Again) => Trouble::NotYet(Error::new(Status::Again, text)),
+                Some(Status::UnknownOutcome) => Trouble::Unknown(Error::new(Status::Timeout, text)),
+                _ => Trouble::NotYet(Error::new(Status::Failed, text)),
+            },
             _ => Trouble::Unknown(Error::new(Status::Timeout, text)),
         }
     }
@@ -178,6 +187,12 @@ impl Shared {
 /// Whether there was an answer, but none that says anything.
 fn is_unreadable(error: &PublishError) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<serde_json::Error>())
+}
+
+/// What JetStream itself has said.
+fn refusal(error: &PublishError) -> Option<Refusal> {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
+    source.map(Refusal::from)
 }
 
 impl Queues for Nats {
@@ -193,8 +208,13 @@ impl Queues for Nats {
     }
 
     fn work(&self, queue: &QueueName, terms: Terms, sink: JobSink) -> Result<Arc<dyn Source>> {
-        if terms.replicas > 0 {
-            self.shared.queues.known().entry(queue.stream.clone()).or_default().replicas = terms.replicas;
+        {
+            let mut known = self.shared.queues.known();
+            let known = known.entry(queue.stream.clone()).or_default();
+            if terms.replicas > known.replicas {
+                // What is there may have less.
+                *known = Known { is_there: false, replicas: terms.replicas };
+            }
         }
         Ok(pull::start(&self.shared, queue.clone(), terms, sink))
     }

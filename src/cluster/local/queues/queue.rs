@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::cluster::queues::{DUPLICATES_MS, Depth, JobSink};
+use crate::cluster::queues::{DUPLICATES_MS, Depth, JobSink, Terms};
 use crate::status::{Error, Result, Status};
 
 /// A job.
@@ -28,6 +28,8 @@ pub(super) struct Queue {
     /// When they can be forgotten.
     id_times: VecDeque<(u64, Arc<str>)>,
     works: VecDeque<Work>,
+    /// Copies that somebody who works has asked for.
+    replicas: u32,
     /// When the timer is due; None: there is none.
     timer_ms: Option<u64>,
     /// Somebody gives out what can be given out; and whether to look once more, because something has changed since.
@@ -65,6 +67,9 @@ impl Queue {
     }
 
     pub(super) fn keep(&mut self, payload: Arc<[u8]>, id: Option<String>, now_ms: u64) -> Result<()> {
+        if self.replicas > 1 {
+            return Err(Error::new(Status::Replicas, "the server has no cluster: there is one copy"));
+        }
         self.waiting.try_reserve(1)?;
         if let Some(id) = id {
             if self.ids.len() >= IDS_MAX {
@@ -83,8 +88,11 @@ impl Queue {
 
     // ---- Who takes
 
-    pub(super) fn add_work(&mut self, number: u64, ack_ms: u32, sink: JobSink) {
-        self.works.push_back(Work { number, ack_ms, wanted: 0, sink });
+    pub(super) fn add_work(&mut self, number: u64, terms: Terms, sink: JobSink) {
+        if terms.replicas > 0 {
+            self.replicas = terms.replicas;
+        }
+        self.works.push_back(Work { number, ack_ms: terms.ack_ms, wanted: 0, sink });
     }
 
     /// To be dropped with nothing locked.
@@ -216,7 +224,7 @@ mod tests {
         for _ in 0..jobs {
             queue.keep(Arc::from(*b"job"), None, 0).unwrap();
         }
-        queue.add_work(1, 100, Arc::new(|_| {}));
+        queue.add_work(1, Terms { ack_ms: 100, replicas: 0 }, Arc::new(|_| {}));
         queue.want(1, wanted);
         queue
     }

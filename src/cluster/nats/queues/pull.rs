@@ -27,8 +27,10 @@ const SILENCE: Duration = Duration::from_millis(2_500);
 /// The rest after something that the server could not do.
 const REST: Duration = Duration::from_millis(100);
 const REST_LONG: Duration = Duration::from_millis(500);
-/// After so many requests in a row that nobody took, the consumer may be gone.
+/// After so many requests in a row that nobody took, or that nobody said a word to, the consumer may be gone. An old server does
+/// not tell, and of a new one the word may have been lost. The silence of an election is shorter than that, mostly.
 const REFUSALS_MAX: u32 = 20;
+const SILENCES_MAX: u32 = 3;
 /// How long an end is said again and again until the server confirms it; and how long one confirmation may take.
 const SETTLE: Duration = Duration::from_secs(10);
 const CONFIRM: Duration = Duration::from_secs(1);
@@ -147,7 +149,7 @@ impl Puller {
     /// Requests jobs, again and again.
     async fn pull(&self, client: &Client, context: &Context, inbox: &str, subscriber: &mut Subscriber) -> Ended {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.queue.stream);
-        let (mut number, mut refusals) = (0u64, 0);
+        let (mut number, mut refusals, mut silences) = (0u64, 0, 0);
         while let Some(wanted) = self.source.wanted().await {
             number += 1;
             let reply = format!("{inbox}.{number}");
@@ -158,14 +160,15 @@ impl Puller {
                 continue;
             }
             match self.receive(client, context, &reply, wanted, subscriber).await {
-                Received::Enough => refusals = 0,
+                Received::Enough => (refusals, silences) = (0, 0),
+                Received::Silence => silences += 1,
                 Received::Refused => {
                     refusals += 1;
                     self.source.rest(REST).await;
                 }
                 Received::Over => return Ended::Gone,
             }
-            if refusals >= REFUSALS_MAX {
+            if refusals >= REFUSALS_MAX || silences >= SILENCES_MAX {
                 return Ended::Gone;
             }
         }
@@ -188,8 +191,9 @@ impl Puller {
             let message = match select(next, closed).await {
                 Either::Left((Ok(Some(message)), _)) => message,
                 Either::Left((Ok(None), _)) => return Received::Over,
-                // The silence; or nothing more is wanted.
-                Either::Left((Err(_), _)) | Either::Right(_) => return Received::Enough,
+                Either::Left((Err(_), _)) => return Received::Silence,
+                // Nothing more is wanted.
+                Either::Right(_) => return Received::Enough,
             };
             match message.status {
                 None => {
@@ -232,6 +236,8 @@ enum Received {
     Enough,
     /// The server could not do it.
     Refused,
+    /// The server has not said for too long that it is at it.
+    Silence,
     /// The connection is over for good.
     Over,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy};
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy};
 use async_nats::jetstream::{self, Context, ErrorCode};
 
 use super::{Shared, Trouble};
@@ -112,6 +112,8 @@ fn config(queue: &QueueName, replicas: usize) -> Config {
         name: queue.stream.clone(),
         subjects: vec![queue.subject.clone()],
         retention: RetentionPolicy::WorkQueue,
+        // Whoever bounds it wants jobs to be refused, not forgotten.
+        discard: DiscardPolicy::New,
         num_replicas: replicas,
         duplicate_window: Duration::from_millis(DUPLICATES_MS),
         ..Config::default()
