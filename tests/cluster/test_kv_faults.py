@@ -45,6 +45,12 @@ def test_bucket_deleted():
         assert ask(two, "create a 3 0") == "AHOY_OK 1"
 
 
+def keys_told(at, prefix):
+    """How many keys begin so, once there is a leader that has told of all of them."""
+    found = wait_until(lambda: re.fullmatch(r"AHOY_OK (\d+)", ask(at, f"keys {prefix}", 60)), "all keys are told", 60)
+    return int(found[1])
+
+
 def leader_killed(count):
     with Brokers(3) as brokers, node(brokers) as one, node(brokers) as two:
         opened(one, replicas=3), opened(two)
@@ -57,8 +63,7 @@ def leader_killed(count):
         answer = ask(one, "verify", 60)
         assert answer.startswith("lost=0 "), answer
         # What is there in the end the watch has told.
-        two.send("keys l-")
-        there = int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+        there = keys_told(two, "l-")
         assert there >= int(said[1])
         wait_until(lambda: len(two.said("^watch l-")) >= there,
                    lambda: f"{len(two.said('^watch l-'))} of {there} told", 60)
@@ -110,8 +115,7 @@ def test_watchers_server_killed():
                     brokers.wait_ready()
                 acknowledged = int(one.expect(r"^load acknowledged=(\d+) ", 90)[1])
                 assert acknowledged > 1000, f"only {acknowledged} were acknowledged: this shows little"
-                two.send("keys l-")
-                there = int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+                there = keys_told(two, "l-")
                 wait_until(lambda: len(two.said("^watch l-")) >= there,
                            lambda: f"{len(two.said('^watch l-'))} of {there} told", 60)
                 gaps = ask(two, 'metric ahoy_kv_total{event="gap"}')
@@ -253,8 +257,7 @@ def test_kills():
         acknowledged, there = 0, []
 
         def keys_of(turn):
-            two.send(f"keys k{turn}-")
-            return int(two.expect(r"^keys AHOY_OK (\d+)$", 60)[1])
+            return keys_told(two, f"k{turn}-")
 
         for turn in range(rounds):
             one.send(f"load k{turn}- {count}")
