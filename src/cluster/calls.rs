@@ -100,6 +100,8 @@ struct Call {
     is_retried: bool,
     /// The second time is still to come.
     is_unsent: bool,
+    /// Until when those who are not there the second time may come back; 0: it was not asked yet.
+    again_until_ms: u64,
     /// Who has it, as far as we know.
     taker: Option<u64>,
     end: End,
@@ -121,6 +123,8 @@ impl Drop for Kept {
 
 /// How long a call has that says nothing else.
 const TIMEOUT_MS: u32 = 5_000;
+/// So long after a loss of the link others come back, too.
+const AGAIN_MS: u32 = 2_000;
 /// How exactly times are kept.
 pub(super) const TICK_MS: u32 = 20;
 /// Bytes that are kept at once.
@@ -261,6 +265,7 @@ impl Cluster {
             deadline_ms: sys::deadline_ms(timeout_ms),
             is_retried: false,
             is_unsent: false,
+            again_until_ms: 0,
             taker: None,
             end,
             in_hand: self.begin()?,
@@ -297,12 +302,32 @@ impl Cluster {
         let Ok(number) = rest.parse() else { return };
         let Some(call) = self.calls.remove(number) else { return };
         let result = match message.mark {
+            // Those who offer it may only be later than we are in coming back; nobody has had it this time.
+            Mark::Unheard if call.is_retried && sys::now_ms() < call.again_until_ms => return self.keep_unsent(call),
             Mark::Unheard if call.is_retried => Err(unknown("the second time nobody was there")),
             Mark::Unheard => Err(Error::new(Status::NoService, format!("nobody offers {}", call.service))),
             Mark::Failure(failure) => Err(failure.error()),
             Mark::None => copy(message.payload),
         };
         self.end_call(call, result);
+    }
+
+    /// To be asked again with the next tick.
+    fn keep_unsent(self: &Arc<Self>, mut call: Call) {
+        call.is_unsent = true;
+        let inserted = {
+            let mut state = self.calls.lock();
+            let inserted = state.insert(call);
+            state.due_ms = 0;
+            inserted
+        };
+        let kept = match inserted {
+            Ok((number, is_first)) => self.look_at_calls(is_first).map_err(|error| (error, self.calls.remove(number))),
+            Err((error, call)) => Err((error, Some(*call))),
+        };
+        if let Err((error, Some(call))) = kept {
+            self.end_call(call, Err(unknown(format!("it was to be sent again: {error}"))));
+        }
     }
 
     /// Tells the caller. Nothing is locked.
@@ -354,6 +379,9 @@ impl Cluster {
             let Some(call) = state.waiting.get_mut(&number) else { return };
             let Some(kept) = &call.kept else { return };
             call.is_unsent = false;
+            if call.again_until_ms == 0 {
+                call.again_until_ms = sys::deadline_ms(AGAIN_MS);
+            }
             (self.service_subject(&call.service), Arc::clone(&kept.payload))
         };
         match self.engine.ask(&subject, &payload, &self.calls.reply_to(number)) {

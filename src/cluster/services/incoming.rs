@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CODE_FAILED, DEADLINES_MIN, HELD_BYTES_MAX, Offer};
 use crate::cluster::calls::{self, TICK_MS};
@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     /// None: nobody waits for an answer.
     reply: Option<ReplyTo>,
     since_ns: u64,
+    /// It is one of those in hand.
+    is_counted: AtomicBool,
     _in_hand: Hold,
 }
 
@@ -47,7 +49,7 @@ const TEXT_BYTES_MAX: usize = 1_024;
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.offer.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.is_done();
     }
 }
 
@@ -72,10 +74,18 @@ pub(crate) fn answer(number: u64, answer: std::result::Result<&[u8], &str>) -> R
     // Of two that answer at once only one gets it.
     let incoming = INCOMING.remove(number)?;
     incoming.offer.identity.count(incoming.since_ns, answer.err());
+    incoming.is_done();
     incoming.send(answer)
 }
 
 impl Incoming {
+    /// There is room for another. Before its answer is on its way: whoever has that may call again at once.
+    fn is_done(&self) {
+        if self.is_counted.swap(false, Ordering::Relaxed) {
+            self.offer.in_hand.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes a call that is counted. None: the server stops, and the caller knows.
     pub(super) fn begin(offer: &Arc<Offer>, reply: Option<ReplyTo>) -> Option<u64> {
         let cluster = &offer.cluster;
@@ -83,7 +93,8 @@ impl Incoming {
         let incoming = INCOMING.insert(|number| {
             made = number;
             let since_ns = sys::now_ns();
-            Incoming { offer: Arc::clone(offer), reply, since_ns, _in_hand: cluster.hold_on() }
+            let is_counted = AtomicBool::new(true);
+            Incoming { offer: Arc::clone(offer), reply, since_ns, is_counted, _in_hand: cluster.hold_on() }
         });
         match cluster.look_at(sys::deadline_ms(NOTE_MS), made, Step::Note) {
             Ok(()) => Some(made),
