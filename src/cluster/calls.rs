@@ -374,21 +374,27 @@ impl Cluster {
 
     /// Asks the second time.
     fn ask_again(&self, number: u64) {
-        let (subject, payload) = {
+        let (subject, payload, is_first) = {
             let mut state = self.calls.lock();
             let Some(call) = state.waiting.get_mut(&number) else { return };
             let Some(kept) = &call.kept else { return };
             call.is_unsent = false;
-            if call.again_until_ms == 0 {
+            let is_first = call.again_until_ms == 0;
+            if is_first {
                 call.again_until_ms = sys::deadline_ms(AGAIN_MS);
             }
-            (self.service_subject(&call.service), Arc::clone(&kept.payload))
+            (self.service_subject(&call.service), Arc::clone(&kept.payload), is_first)
         };
         match self.engine.ask(&subject, &payload, &self.calls.reply_to(number)) {
-            Ok(()) => count(&self.counts.retried),
+            // As long as nobody hears it, that is one second time.
+            Ok(()) if is_first => count(&self.counts.retried),
+            Ok(()) => {}
             Err(error) if matches!(error.status, Status::Disconnected | Status::Again) => {
                 if let Some(call) = self.calls.lock().waiting.get_mut(&number) {
                     call.is_unsent = true;
+                    if is_first {
+                        call.again_until_ms = 0;
+                    }
                 }
             }
             Err(error) => {

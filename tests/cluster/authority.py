@@ -1,10 +1,8 @@
 """Certificates for one test, made with the openssl command."""
 
-import os
-import shutil
 import ssl
-import subprocess
-import tempfile
+
+from keeping import Keeping, openssl
 
 _CONFIGURATION = """
 [req]
@@ -26,51 +24,25 @@ authorityKeyIdentifier = keyid
 """
 
 
-class Authority:
-    """A certificate authority in a folder of its own, which goes with it."""
+class Authority(Keeping):
+    """A certificate authority."""
 
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="ahoy-authority-")
-        self.ca_file = self._path("ca.pem")
-        try:
-            self._write("openssl.cnf", _CONFIGURATION)
-            self._openssl("req", "-x509", "-config", self._path("openssl.cnf"), "-extensions", "authority",
-                          "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                          "-keyout", self._path("ca.key"), "-out", self.ca_file)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _path(self, name):
-        return os.path.join(self.folder, name)
-
-    def _write(self, name, text):
-        with open(self._path(name), "w", encoding="ascii") as file:
-            file.write(text)
-
-    def _openssl(self, *arguments):
-        done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"openssl {arguments[0]}: {done.stderr}"
+    def make(self):
+        self.ca_file = self.path("ca.pem")
+        self.write("openssl.cnf", _CONFIGURATION)
+        openssl("req", "-x509", "-config", self.path("openssl.cnf"), "-extensions", "authority", "-newkey", "ec",
+                "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout", self.path("ca.key"),
+                "-out", self.ca_file)
 
     def issue(self, name, addresses=("127.0.0.1",)):
         """The files of a certificate for localhost and these addresses, and of its key."""
-        certificate, key, request = (self._path(f"{name}.{end}") for end in ("pem", "key", "csr"))
+        certificate, key, request = (self.path(f"{name}.{end}") for end in ("pem", "key", "csr"))
         names = ["DNS:localhost", *(f"IP:{address}" for address in addresses)]
-        self._write(f"{name}.ext", f"{_LEAF}subjectAltName = {','.join(names)}\n")
-        self._openssl("req", "-new", "-config", self._path("openssl.cnf"), "-subj", f"/CN={name}", "-newkey", "ec",
-                      "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request)
-        self._openssl("x509", "-req", "-in", request, "-CA", self.ca_file, "-CAkey", self._path("ca.key"),
-                      "-CAcreateserial", "-days", "2", "-extfile", self._path(f"{name}.ext"), "-out", certificate)
+        self.write(f"{name}.ext", f"{_LEAF}subjectAltName = {','.join(names)}\n")
+        openssl("req", "-new", "-config", self.path("openssl.cnf"), "-subj", f"/CN={name}", "-newkey", "ec",
+                "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request)
+        openssl("x509", "-req", "-in", request, "-CA", self.ca_file, "-CAkey", self.path("ca.key"),
+                "-CAcreateserial", "-days", "2", "-extfile", self.path(f"{name}.ext"), "-out", certificate)
         return certificate, key
 
     def context(self):

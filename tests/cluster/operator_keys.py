@@ -6,11 +6,9 @@ import base64
 import binascii
 import hashlib
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 import time
+
+from keeping import Keeping, openssl
 
 _OPERATOR, _ACCOUNT, _USER, _SEED = 14 << 3, 0, 20 << 3, 18 << 3
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
@@ -37,20 +35,14 @@ def _part(data):
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _openssl(*arguments):
-    done = subprocess.run(["openssl", *arguments], capture_output=True, check=False)
-    assert done.returncode == 0, f"openssl {arguments[0]}: {done.stderr.decode()}"
-    return done.stdout
-
-
 class _Key:
     """A pair of keys, in a file."""
 
     def __init__(self, file, kind):
         self.file, self.kind = file, kind
-        _openssl("genpkey", "-algorithm", "ed25519", "-outform", "DER", "-out", file)
+        openssl("genpkey", "-algorithm", "ed25519", "-outform", "DER", "-out", file)
         # Both forms end with the 32 bytes of the key.
-        public = _openssl("pkey", "-inform", "DER", "-in", file, "-pubout", "-outform", "DER")[-32:]
+        public = openssl("pkey", "-inform", "DER", "-in", file, "-pubout", "-outform", "DER")[-32:]
         self.public = _written(bytes([kind]) + public)
 
     def seed(self):
@@ -67,51 +59,28 @@ class _Key:
         text = ".".join(_part(json.dumps(each).encode()) for each in (_HEADER, claims))
         with open(f"{self.file}.claim", "w", encoding="ascii") as file:
             file.write(text)
-        signature = _openssl("pkeyutl", "-sign", "-rawin", "-keyform", "DER", "-inkey", self.file, "-in", file.name)
+        signature = openssl("pkeyutl", "-sign", "-rawin", "-keyform", "DER", "-inkey", self.file, "-in", file.name)
         return f"{text}.{_part(signature)}"
 
 
-class Operator:
-    """An operator with one account, in a folder of its own, which goes with it."""
+class Operator(Keeping):
+    """An operator with one account."""
 
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="ahoy-operator-")
-        try:
-            self._operator = _Key(self._path("operator.key"), _OPERATOR)
-            self._account = _Key(self._path("account.key"), _ACCOUNT)
-            self._users = 0
-            self._write("operator.jwt", self._operator.claim(self._operator.public, "operator", "operator"))
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _path(self, name):
-        return os.path.join(self.folder, name)
-
-    def _write(self, name, text):
-        with open(self._path(name), "w", encoding="ascii") as file:
-            file.write(text)
-        return self._path(name)
+    def make(self):
+        self._operator = _Key(self.path("operator.key"), _OPERATOR)
+        self._account = _Key(self.path("account.key"), _ACCOUNT)
+        self._users = 0
+        self.write("operator.jwt", self._operator.claim(self._operator.public, "operator", "operator"))
 
     def configuration(self):
         """Lines for the servers' configuration. They run without JetStream, which would want a system account."""
         account = self._operator.claim(self._account.public, "account", "account", limits=_ACCOUNT_LIMITS)
-        return (f"operator: {json.dumps(self._path('operator.jwt'))}\nresolver: MEMORY\n"
+        return (f"operator: {json.dumps(self.path('operator.jwt'))}\nresolver: MEMORY\n"
                 f"resolver_preload: {{ {self._account.public}: {json.dumps(account)} }}")
 
     def credentials(self):
         """The file with those of a new user."""
         self._users += 1
-        user = _Key(self._path(f"user{self._users}.key"), _USER)
+        user = _Key(self.path(f"user{self._users}.key"), _USER)
         jwt = self._account.claim(user.public, "user", "user", **_USER_LIMITS)
-        return self._write(f"user{self._users}.creds", _CREDENTIALS.format(jwt=jwt, seed=user.seed()))
+        return self.write(f"user{self._users}.creds", _CREDENTIALS.format(jwt=jwt, seed=user.seed()))

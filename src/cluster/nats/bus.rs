@@ -271,8 +271,7 @@ impl Shared {
 
 /// Sends a request and gets the answer, all in so much time: the request's own would begin only when the connection takes it.
 ///
-/// An answer that never comes stays in the client's memory for good, unless the request has an inbox of its own: what is asked
-/// again has one.
+/// A request without an inbox of its own, whose answer never comes, stays in the client's memory for good.
 pub(super) async fn send_within(
     client: &Client,
     subject: &str,

@@ -31,20 +31,19 @@ impl Pack {
 
     /// Both, as the connection takes them.
     pub(super) fn message(&self, subject: &str, payload: &[u8]) -> (Subject, Bytes) {
+        // Copied with nothing locked.
+        let long = (payload.len() > SHARED_BYTES_MAX).then(|| Bytes::copy_from_slice(payload));
         let mut state = self.lock();
         if state.subject.as_str() != subject {
             let bytes = state.put(subject.as_bytes());
             state.subject = Subject::from_utf8(bytes).unwrap_or_else(|_| subject.into());
         }
-        (state.subject.clone(), state.put(payload))
+        (state.subject.clone(), long.unwrap_or_else(|| state.put(payload)))
     }
 }
 
 impl State {
     fn put(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() > SHARED_BYTES_MAX {
-            return Bytes::copy_from_slice(bytes);
-        }
         if self.chunk.capacity() < bytes.len() {
             // The same memory again, if nothing of it is on its way any more.
             self.chunk.reserve(CHUNK_BYTES);

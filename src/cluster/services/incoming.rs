@@ -49,7 +49,7 @@ const TEXT_BYTES_MAX: usize = 1_024;
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.is_done();
+        self.make_room();
     }
 }
 
@@ -74,13 +74,13 @@ pub(crate) fn answer(number: u64, answer: std::result::Result<&[u8], &str>) -> R
     // Of two that answer at once only one gets it.
     let incoming = INCOMING.remove(number)?;
     incoming.offer.identity.count(incoming.since_ns, answer.err());
-    incoming.is_done();
+    incoming.make_room();
     incoming.send(answer)
 }
 
 impl Incoming {
-    /// There is room for another. Before its answer is on its way: whoever has that may call again at once.
-    fn is_done(&self) {
+    /// It is no longer one of those in hand. Before its answer is on its way: whoever has that may call again at once.
+    fn make_room(&self) {
         if self.is_counted.swap(false, Ordering::Relaxed) {
             self.offer.in_hand.fetch_sub(1, Ordering::Relaxed);
         }
