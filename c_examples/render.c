@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     char *end = "";
     long iterations = argc > at + 1 ? strtol(argv[at + 1], &end, 10) : 2000;
     ahoy_cluster_options cluster = { .size = sizeof cluster, .join_ms = 10000 };
-    ahoy_server_options options = { .size = sizeof options, .cluster = is_alone ? NULL : argv[2],
+    ahoy_server_options options = { .size = sizeof options, .cluster = is_node || is_client ? argv[2] : NULL,
                                     .cluster_options = &cluster };
     ahoy_work_options work = { .size = sizeof work, .ack_ms = 10000, .tries_max = 20 };
     struct timespec now;

@@ -463,7 +463,7 @@ typedef struct ahoy_cluster_options {
     const char *password;
     /** A token for the NATS servers. NULL: none. */
     const char *token;
-    /** A file with NATS credentials (JWT and nkey). NULL: none. */
+    /** A file with NATS credentials (JWT and nkey), or with the seed of an nkey alone. NULL: none. */
     const char *credentials;
     /** A file with the certificates that may vouch for the servers. NULL: those of the system. */
     const char *ca_file;
@@ -1735,7 +1735,7 @@ ahoy_status ahoy_kv_update_wait(ahoy_kv kv, const void *key, size_t key_bytes, c
  * Deletes a key.
  *
  * @param revision  only if the key has this one; 0: whatever it has, also if there is none.
- * @param on_done   called exactly once, with the revision of the deletion, which is no condition for what follows: who
+ * @param on_done   called exactly once, with the revision of the deletion, which `ahoy_kv_update` takes: who else
  *                  wants to write where a key was deleted uses `ahoy_kv_create`. AHOY_ERR_REVISION: the key has
  *                  another, or there is none. Otherwise as that of `ahoy_kv_put`.
  * @return as `ahoy_kv_put`. Since 0.3.

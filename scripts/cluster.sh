@@ -35,12 +35,18 @@ remove_hosts() {
     done
 }
 
+# Whether a process is there and ours: the number of one that was killed may be a stranger's by now.
+is_ours() {
+    local parent
+    { read -r _ _ _ parent _ <"/proc/$1/stat"; } 2>/dev/null && [ "$parent" = $$ ]
+}
+
 # Everything that was started is ended, whatever has happened, and however often Ctrl-C is pressed.
 clean_up() {
     trap '' INT TERM
     disown -a
-    for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done; done
+    for pid in "${pids[@]}"; do if is_ours "$pid"; then kill -9 "$pid"; fi; done
+    for pid in "${pids[@]}"; do while is_ours "$pid"; do sleep 0.01; done; done
     if [ -n "$namespaces" ]; then
         remove_hosts
         ip link delete "$bridge" 2>/dev/null || true

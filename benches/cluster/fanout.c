@@ -41,10 +41,17 @@ static double now_s(void)
 
 static void nap(void) { nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL); }
 
-static _Noreturn void fail(const char *what)
+static _Noreturn void fail(const char *what, const char *why)
 {
-    fprintf(stderr, "fanout: %s: %s\n", what, errno ? strerror(errno) : ahoy_last_error());
+    fprintf(stderr, "fanout: %s: %s\n", what, why);
     exit(1);
+}
+
+/* What a system call gives, if it gives anything. */
+static int must(const char *what, int result)
+{
+    if (result < 0) fail(what, strerror(errno));
+    return result;
 }
 
 /* The other ends of a node's connections. */
@@ -76,18 +83,19 @@ static void connect_all(ahoy_server server, struct readers *readers)
 {
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t size = sizeof at;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 16)) fail("listen");
-    getsockname(listener, (void *)&at, &size);
-    readers->poll = epoll_create1(EPOLL_CLOEXEC);
+    int listener = must("socket", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    must("bind", bind(listener, (void *)&at, sizeof at));
+    must("listen", listen(listener, 16));
+    must("getsockname", getsockname(listener, (void *)&at, &size));
+    readers->poll = must("epoll_create1", epoll_create1(EPOLL_CLOEXEC));
     for (int i = 0; i < connections; i++) {
         ahoy_conn conn;
-        int ours = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (connect(ours, (void *)&at, sizeof at)) fail("connect");
-        errno = 0;
-        if (ahoy_server_adopt(server, accept4(listener, NULL, NULL, SOCK_CLOEXEC), &conn) || ahoy_conn_join(conn, "t"))
-            fail("adopt");
-        epoll_ctl(readers->poll, EPOLL_CTL_ADD, ours, &(struct epoll_event){ .events = EPOLLIN, .data.fd = ours });
+        int ours = must("socket", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        must("connect", connect(ours, (void *)&at, sizeof at));
+        int theirs = must("accept", accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+        if (ahoy_server_adopt(server, theirs, &conn) || ahoy_conn_join(conn, "t")) fail("adopt", ahoy_last_error());
+        struct epoll_event wanted = { .events = EPOLLIN, .data.fd = ours };
+        must("epoll_ctl", epoll_ctl(readers->poll, EPOLL_CTL_ADD, ours, &wanted));
     }
     close(listener);
 }
@@ -100,10 +108,10 @@ static ahoy_server start(const char *url, int node, int workers)
         .cluster = strcmp(url, "-") ? url : NULL, .cluster_options = &particulars };
     ahoy_server server;
     pthread_t thread;
-    if (ahoy_server_start(&options, &server)) fail("start");
+    if (ahoy_server_start(&options, &server)) fail("start", ahoy_last_error());
     readers.node = node;
     connect_all(server, &readers);
-    if (pthread_create(&thread, NULL, read_all, &readers)) fail("thread");
+    if (pthread_create(&thread, NULL, read_all, &readers)) fail("thread", "refused");
     return server;
 }
 
@@ -137,15 +145,18 @@ int main(int argc, char **argv)
     descriptors.rlim_cur = descriptors.rlim_max;
     setrlimit(RLIMIT_NOFILE, &descriptors);
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    char *data = calloc(1, bytes);
+    if (board == MAP_FAILED || !data) fail("memory", strerror(errno));
+    /* A message that is lost, or a node, is waited for in vain. */
+    alarm(60);
     for (int node = 1; node < nodes; node++) {
-        if (fork()) continue;
+        if (must("fork", fork())) continue;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         start(argv[1], node, workers);
         atomic_fetch_add(&board->ready, 1);
         for (;;) pause();
     }
     ahoy_server server = start(argv[1], 0, workers);
-    char *data = calloc(1, bytes);
     while (atomic_load(&board->ready) < nodes - 1) nap();
     /* Said again until everybody hears: interest takes a moment to travel. */
     while (!arrived(nodes, bytes)) {
@@ -157,7 +168,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < nodes; i++) atomic_store(&board->bytes[i], 0);
     double began = now_s();
     for (unsigned long sent = 0; sent < messages;) {
-        if (sent - arrived(nodes, bytes) >= WINDOW) nap();
+        if (sent >= arrived(nodes, bytes) + WINDOW) nap();
         else if (ahoy_publish(server, "t", data, bytes) == AHOY_OK) sent++;
         else nap();
     }

@@ -101,7 +101,7 @@ pub struct ahoy_cluster_options {
     pub password: *const c_char,
     /// A token for the NATS servers. NULL: none.
     pub token: *const c_char,
-    /// A file with NATS credentials (JWT and nkey). NULL: none.
+    /// A file with NATS credentials (JWT and nkey), or with the seed of an nkey alone. NULL: none.
     pub credentials: *const c_char,
     /// A file with the certificates that may vouch for the servers. NULL: those of the system.
     pub ca_file: *const c_char,

@@ -462,7 +462,7 @@ fn at(revision: u64) -> Condition {
 /// Deletes a key.
 ///
 /// @param revision  only if the key has this one; 0: whatever it has, also if there is none.
-/// @param on_done   called exactly once, with the revision of the deletion, which is no condition for what follows: who
+/// @param on_done   called exactly once, with the revision of the deletion, which `ahoy_kv_update` takes: who else
 ///                  wants to write where a key was deleted uses `ahoy_kv_create`. AHOY_ERR_REVISION: the key has
 ///                  another, or there is none. Otherwise as that of `ahoy_kv_put`.
 /// @return as `ahoy_kv_put`. Since 0.3.

@@ -15,8 +15,8 @@ static ahoy_kv kv;
 typedef struct eye {
     latch puts, deletes, caught_up, freed, gate;
     uint64_t last;               /* of all changes after the first part */
-    uint64_t revisions[KEYS];    /* by key, a number */
-    int values[KEYS];
+    _Atomic uint64_t revisions[KEYS]; /* by key, a number */
+    atomic_int values[KEYS];
     long until;                  /* ends itself at this change; 0: never */
     bool waits;                  /* at the gate, at each call */
     atomic_bool inside;

@@ -6,9 +6,9 @@
 
 #include <pthread.h>
 
-static _Atomic bool is_over;
+static atomic_bool is_over;
 static ahoy_offer offer;
-static latch freed, ended;
+static latch freed = LATCH_INIT, ended = LATCH_INIT;
 
 static void answer(ahoy_incoming call, const void *data, size_t len, void *user) {
     (void)user;
@@ -17,11 +17,19 @@ static void answer(ahoy_incoming call, const void *data, size_t len, void *user)
 
 static void count(void *user) { latch_add(user, 1); }
 
+/* What the library is writing: to look at it is the race that is wanted here, and a whole number is there or it is not. */
+#if defined(__clang__)
+__attribute__((no_sanitize("thread")))
+#endif
+static uint64_t peep(void) { return *(volatile uint64_t *)&offer.id; }
+
 static void *end_early(void *unused) {
     (void)unused;
+    uint64_t last = 0;
     while (!is_over) {
-        ahoy_offer seen = { __atomic_exchange_n(&offer.id, 0, __ATOMIC_ACQ_REL) };
-        if (!seen.id) continue;
+        ahoy_offer seen = { peep() };
+        if (seen.id == last) continue;
+        last = seen.id;
         CHECK_OK(ahoy_offer_end(seen));
         latch_add(&ended, 1);
     }
@@ -29,22 +37,23 @@ static void *end_early(void *unused) {
 }
 
 int main(void) {
-    long count_all = rounds(3000);
+    long early = 0, all = 0, wanted = rounds(300);
     pthread_t thread;
+    deadline_seconds(120);
     ahoy_server server = start(OPTIONS(.workers = 1));
-    freed = ended = (latch)LATCH_INIT;
     CHECK(!pthread_create(&thread, NULL, end_early, NULL));
-    for (long i = 1; i <= count_all; i++) {
+    /* Until it has been early often enough to show something. */
+    while (early < wanted) {
         CHECK_OK(ahoy_service(server, "brief", NULL, answer, &freed, count, &offer));
-        latch_wait(&ended, (int)i);
-        latch_wait(&freed, (int)i);
+        early += latch_count(&ended) > all++;
+        latch_wait(&ended, all);
+        latch_wait(&freed, all);
         CHECK_STATUS(ahoy_call_wait(server, "brief", "", 0, NULL, NULL, 0, NULL), AHOY_ERR_NO_SERVICE);
     }
     is_over = true;
     pthread_join(thread, NULL);
-    ahoy_server_stop(server, 1000);
-    CHECK_OK(ahoy_server_wait(server));
     ahoy_server_free(server);
-    CHECK_EQ(latch_count(&freed), count_all);
+    CHECK_EQ(latch_count(&freed), all);
+    printf("note: %ld of %ld ended before ahoy_service returned\n", early, all);
     return 0;
 }

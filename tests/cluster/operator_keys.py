@@ -84,3 +84,18 @@ class Operator(Keeping):
         user = _Key(self.path(f"user{self._users}.key"), _USER)
         jwt = self._account.claim(user.public, "user", "user", **_USER_LIMITS)
         return self.write(f"user{self._users}.creds", _CREDENTIALS.format(jwt=jwt, seed=user.seed()))
+
+
+class Nkey(Keeping):
+    """A user without a JWT: the server knows the public key."""
+
+    def make(self):
+        self._user = _Key(self.path("user.key"), _USER)
+
+    def configuration(self):
+        """Lines for the servers' configuration."""
+        return f"authorization {{ users: [ {{ nkey: {self._user.public} }} ] }}"
+
+    def seed(self):
+        """The file with the secret key."""
+        return self.write("user.nk", self._user.seed() + "\n")

@@ -1,11 +1,10 @@
 """Joining a cluster, losing it, and joining it again; and being refused."""
 
-import os
 import tempfile
 
 from authority import Authority
 from brokers import Brokers
-from operator_keys import Operator
+from operator_keys import Nkey, Operator
 from talkers import DISCONNECTED, JOINED, JOINING, LEFT, REJOINED, Talker
 from waiting import wait_until
 
@@ -158,6 +157,16 @@ def test_login_in_the_url():
             assert refused(brokers.url("chat", login=wrong)) == "AHOY_ERR_CREDENTIALS"
 
 
+def test_seed_of_an_nkey():
+    with Nkey() as ours, Nkey() as other, Brokers(jetstream=False, extra=ours.configuration()) as brokers:
+        url = brokers.url("chat")
+        with Talker(url, credentials=ours.seed()) as node:
+            assert node.publish("news", "hello") == "AHOY_OK"
+        assert refused(url) == "AHOY_ERR_CREDENTIALS"
+        assert refused(url, credentials=other.seed()) == "AHOY_ERR_CREDENTIALS"
+        assert refused(url, credentials=other.write("bad.nk", "SUnonsense\n")) == "AHOY_ERR_CREDENTIALS"
+
+
 def test_credentials_file():
     with Operator() as ours, Operator() as other, Brokers(jetstream=False, extra=ours.configuration()) as brokers:
         url = brokers.url("chat")
@@ -176,7 +185,4 @@ def test_credentials_file():
         with open(ours.credentials(), encoding="ascii") as one, open(ours.credentials(), encoding="ascii") as two:
             jwt, seed = one.read().partition("-----BEGIN USER")[0], "".join(two.read().partition("-----BEGIN USER")[1:])
         for name, text in (("mixed", jwt + seed), ("rubbish", "rubbish\n"), ("empty", "")):
-            file = os.path.join(ours.folder, f"{name}.creds")
-            with open(file, "w", encoding="ascii") as out:
-                out.write(text)
-            assert refused(url, credentials=file) == "AHOY_ERR_CREDENTIALS", name
+            assert refused(url, credentials=ours.write(f"{name}.creds", text)) == "AHOY_ERR_CREDENTIALS", name

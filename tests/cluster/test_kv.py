@@ -12,7 +12,6 @@ from nodes import Node
 from waiting import Skip, wait_until
 
 DEADLINE_S = 180
-# Of a call, also while there is no leader.
 STREAM = "KV_c_b"
 
 

@@ -112,7 +112,7 @@ def test_leader_killed():
             total += 500
             wait_until(lambda: done_with(a)(total) or None, "all pushes have an end", 60)
             wait_all_done(pushed(a), b)
-            wait_until(lambda: a.said("^state (rejoined|joined) ")[-1:] or None)
+            wait_until(lambda: a.said(r"^state (\w+) ")[-1][1] in ("joined", "rejoined"), "a has a server again")
             brokers.restart(victim)
             brokers.wait_ready(deadline_s=60)
             wait_until(lambda: counts(b)[:2] == (0, 0) or None, "the queue is empty", 60)

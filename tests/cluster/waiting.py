@@ -23,8 +23,8 @@ def scaled(seconds):
 
 
 def _holds(value):
-    # An index of 0 is an answer.
-    return value is not None and value is not False
+    # An index of 0 is an answer; a list of what was found, with nothing in it, is none.
+    return value is not None and value is not False and value != []
 
 
 def _text(what, condition):
@@ -32,7 +32,7 @@ def _text(what, condition):
 
 
 def wait_until(condition, what=None, deadline_s=STEP_S):
-    """Looks until the condition is something but None and False, and returns that. `what` is for the message: a
+    """Looks until the condition is something but None, False and [], and returns that. `what` is for the message: a
     text, or a function that makes one when it is needed."""
     until = time.monotonic() + scaled(deadline_s)
     while not _holds(value := condition()):

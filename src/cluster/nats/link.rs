@@ -62,7 +62,7 @@ impl Connect {
         if echo == Echo::No {
             connect = connect.no_echo();
         }
-        let connect = identified(connect, &self.options).await?;
+        let connect = identified(connect, &self.options)?;
         connect.connect(self.url.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed, &self.url))
     }
 
@@ -74,7 +74,7 @@ impl Connect {
 }
 
 /// With who we are, and who may vouch for the servers.
-pub(super) async fn identified(mut connect: ConnectOptions, options: &ClusterOptions) -> Result<ConnectOptions> {
+pub(super) fn identified(mut connect: ConnectOptions, options: &ClusterOptions) -> Result<ConnectOptions> {
     if let Some((user, password)) = &options.user {
         connect = connect.user_and_password(user.clone(), password.clone());
     }
@@ -82,8 +82,15 @@ pub(super) async fn identified(mut connect: ConnectOptions, options: &ClusterOpt
         connect = connect.token(token.clone());
     }
     if let Some(file) = &options.credentials {
-        let read = connect.credentials_file(file).await;
-        connect = read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?;
+        let text = std::fs::read_to_string(file).map_err(|error| Error::system(format_args!("read {file}"), &error))?;
+        // A seed alone, as `nk -gen user` writes it, or both.
+        connect = match text.trim() {
+            seed if seed.starts_with("SU") => connect.nkey(seed.to_owned()),
+            _ => {
+                let read = connect.credentials(&text);
+                read.map_err(|error| Error::new(Status::Credentials, format!("{file}: {error}")))?
+            }
+        };
     }
     if let Some(file) = &options.ca_file {
         connect = connect.add_root_certificates(file.into());

@@ -114,7 +114,7 @@ fn block_on<T>(body: impl Future<Output = Result<T>>) -> Result<T> {
 async fn connect(target: &ClusterTarget, options: &ClusterOptions) -> Result<Client> {
     let url = &target.cluster;
     let connect = ConnectOptions::new().connection_timeout(CONNECT).max_reconnects(url.servers.len());
-    let connect = identified(connect, &options.for_client(url)).await?;
+    let connect = identified(connect, &options.for_client(url))?;
     connect.connect(url.servers.as_slice()).await.map_err(|failed| error::of_connect(&failed, url))
 }
 
