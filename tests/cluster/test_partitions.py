@@ -1,16 +1,19 @@
 """Nodes on hosts of their own, and cables that are pulled while they are at work."""
 
 import contextlib
+import time
 
 import test_kv
 import test_queues
+import test_services
 from brokers import Brokers
 from namespaces import Network
 from nodes import Node
 from test_kv import ask, build, opened
 from test_kv_faults import keys_told
 from test_queues import counts, done_with, pushed, wait_all_done, wait_empty, work
-from waiting import wait_until
+from test_services import call, kept, known_to, offer, reply
+from waiting import for_a_while, wait_until
 
 DEADLINE_S = 240
 # The brokers have the first three hosts.
@@ -129,3 +132,34 @@ def test_worker_cut_off():
         cut.send("finish")
         cut.expect("^finished ", 60)
         wait_until(lambda: counts(a) == (0, 0, 0) or None, lambda: f"the queue has {counts(a)}", 60)
+
+
+def test_service_cut_off():
+    """The same as a crash, as soon as its broker has noticed: what it had in hand is unknown, or sent to another."""
+    with Network(5) as network, Brokers(3, network=network, extra="ping_interval: 500ms\nping_max: 1") as brokers:
+        def node(host, name):
+            started = Node(*network.command(host, test_services.PROGRAM, name, brokers.url("chat")), name=name)
+            started.expect("^ready$")
+            return started
+
+        with node(HERE, "a") as a, node(THERE, "cut") as cut, node(HERE, "c") as c:
+            offer(cut, "keep", "keep")
+            known_to(a, "keep")
+            call(a, 1, "keep", "one", timeout_ms=60000)
+            call(a, 2, "keep", "two", timeout_ms=60000, idempotent=1)
+            kept(cut, "one", "two")
+            offer(c, "keep", "upper")
+            # A note that it takes longer has come by now.
+            for_a_while(0.2)
+            network.cut(THERE)
+            begin = time.monotonic()
+            assert reply(a, 1)[0] == "UNKNOWN_OUTCOME"
+            assert reply(a, 2) == ("OK", "TWO")
+            print(f"note: noticed within {time.monotonic() - begin:.1f} s")
+            cut.expect("^state 3 ", 60)
+            call(cut, 3, "nobody", timeout_ms=1000)
+            cut.expect("^call 3 AHOY_ERR_DISCONNECTED$")
+            network.heal(THERE)
+            cut.expect("^state 4 ", 60)
+            call(cut, 4, "nobody")
+            assert reply(cut, 4)[0] == "NO_SERVICE"
