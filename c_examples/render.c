@@ -148,14 +148,12 @@ static void put_chunk(FILE *file, const char *name, const unsigned char *data, s
     fwrite(head, 1, 8, file), fwrite(data, 1, len, file), fwrite(tail, 1, 4, file);
 }
 
-static int write_png(const char *path)
+static int write_png(FILE *file, const char *path)
 {
     static unsigned char data[2 + height * (5 + 1 + width) + 4]; /* each row is a stored block */
     unsigned char header[13] = { 0 }, *at = data;
     uint32_t a = 1, b = 0;
-    FILE *file = fopen(path, "wb");
 
-    if (!file) return perror(path), 1;
     *at++ = 0x78, *at++ = 0x01;
     for (int y = 0; y < height; y++) {
         unsigned len = 1 + width;
@@ -188,18 +186,20 @@ int main(int argc, char **argv)
     ahoy_work_options work = { .size = sizeof work, .ack_ms = 10000, .tries_max = 20 };
     struct timespec now;
     sigset_t signals;
+    FILE *file = NULL;
     int got, failed = 0;
 
     if (!is_node && !is_client && !is_alone) at = argc; /* nothing is where it has to be */
     if (argc <= at || argc > at + (is_node ? 1 : 2) || *end != '\0' || iterations < 1 || iterations > INT32_MAX)
         return fprintf(stderr, "usage: render alone PNG | node URL | client URL PNG  [ITERATIONS]\n"), 2;
+    if (!is_node && !(file = fopen(argv[at], "wb"))) return perror(argv[at]), 1;
     sigemptyset(&signals), sigaddset(&signals, SIGINT), sigaddset(&signals, SIGTERM);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     if (ahoy_server_start(&options, &server)) return ahoy_perror("render"), 1;
     if (!is_client && ahoy_queue_work(server, "stripes", &work, on_stripe, NULL, NULL, NULL))
         return ahoy_perror("work"), 1;
     if (is_node) {
-        fprintf(stderr, "render: a node of %s\n", argv[2]);
+        fprintf(stderr, "render: works\n"); /* The URL may have a password in it. */
         sigwait(&signals, &got);
     } else {
         clock_gettime(CLOCK_REALTIME, &now);
@@ -209,7 +209,7 @@ int main(int argc, char **argv)
         pthread_mutex_lock(&lock);
         while (left > 0 && !failed) pthread_cond_wait(&complete, &lock);
         pthread_mutex_unlock(&lock);
-        failed = failed || write_png(argv[at]);
+        failed = failed || write_png(file, argv[at]);
     }
     /* What is in hand is finished first: a node that is told to end loses nothing. */
     ahoy_server_stop(server, AHOY_DRAIN_DEFAULT);

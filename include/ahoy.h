@@ -398,7 +398,7 @@ typedef struct ahoy_framing_options {
 /** The cluster is joined again after a loss. */
 #define AHOY_CLUSTER_REJOINED 4
 
-/** The server stops, and has left the cluster. */
+/** The server stops, and has left the cluster: what `ahoy_cluster_state` tells then. */
 #define AHOY_CLUSTER_LEFT 5
 
 /** The member is there: it is new, or was heard again. */
@@ -473,8 +473,8 @@ typedef struct ahoy_cluster_options {
     const char *key_file;
     /**
      * Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it (AHOY_ERR_NODE_TAKEN: another
-     * live node has had this one's name all the time). 0: it does not wait, and the cluster is joined as soon as it
-     * can be reached.
+     * live node has had this one's name all the time). A login or a certificate that is refused fails it at once. 0: it
+     * does not wait, and the cluster is joined as soon as it can be reached.
      */
     uint32_t join_ms;
     /** Milliseconds that calls wait for the cluster's answer. 0: 5,000. */
@@ -491,8 +491,8 @@ typedef struct ahoy_cluster_options {
  * How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
  * it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
  * AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Where it is not
- * AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Runs on a worker, one call
- * after the other. Any call is legal.
+ * AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Never told of AHOY_CLUSTER_LEFT:
+ * the program has stopped the server itself. Runs on a worker, one call after the other. Any call is legal.
  */
 typedef void (*ahoy_cluster_state_fn)(ahoy_server server, int32_t state, ahoy_status reason,
                                       void *user);

@@ -100,6 +100,7 @@ start_nats() {
     cat >"$folder/nats$n.conf" <<CONF
 server_name: nats$n
 listen: $(host "$n"):4222
+ping_interval: "2s", ping_max: 2
 jetstream { store_dir: "$folder/store$n", max_memory_store: 64MB, max_file_store: 1GB }
 cluster { name: demo, listen: $(host "$n"):6222,
   routes: [ nats-route://$(host 1):6222, nats-route://$(host 2):6222, nats-route://$(host 3):6222 ] }

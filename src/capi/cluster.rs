@@ -32,14 +32,14 @@ pub const AHOY_CLUSTER_JOINED: i32 = 2;
 pub const AHOY_CLUSTER_DISCONNECTED: i32 = 3;
 /// The cluster is joined again after a loss.
 pub const AHOY_CLUSTER_REJOINED: i32 = 4;
-/// The server stops, and has left the cluster.
+/// The server stops, and has left the cluster: what `ahoy_cluster_state` tells then.
 pub const AHOY_CLUSTER_LEFT: i32 = 5;
 
 /// How a server stands to its cluster has changed: `state` is one of AHOY_CLUSTER_.... `reason` says why, where
 /// it is not joined: AHOY_ERR_DISCONNECTED, AHOY_ERR_CREDENTIALS, AHOY_ERR_CERTIFICATE, AHOY_ERR_NAME ...;
 /// AHOY_ERR_NODE_TAKEN: another live node has this one's name; it joins when that one has gone. Where it is not
-/// AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Runs on a worker, one call
-/// after the other. Any call is legal.
+/// AHOY_OK `ahoy_last_error` says more: "nats://10.0.0.1/chat: Connection refused". Never told of AHOY_CLUSTER_LEFT:
+/// the program has stopped the server itself. Runs on a worker, one call after the other. Any call is legal.
 pub type ahoy_cluster_state_fn =
     Option<unsafe extern "C" fn(server: ahoy_server, state: i32, reason: Status, user: *mut c_void)>;
 
@@ -110,8 +110,8 @@ pub struct ahoy_cluster_options {
     /// A file with the key of that certificate.
     pub key_file: *const c_char,
     /// Milliseconds that `ahoy_server_start` waits for the cluster, and fails without it (AHOY_ERR_NODE_TAKEN: another
-    /// live node has had this one's name all the time). 0: it does not wait, and the cluster is joined as soon as it
-    /// can be reached.
+    /// live node has had this one's name all the time). A login or a certificate that is refused fails it at once. 0: it
+    /// does not wait, and the cluster is joined as soon as it can be reached.
     pub join_ms: u32,
     /// Milliseconds that calls wait for the cluster's answer. 0: 5,000.
     pub timeout_ms: u32,

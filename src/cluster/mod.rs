@@ -48,9 +48,9 @@ pub use self::members::{Member, Presence};
 use self::options::ClusterOptions;
 pub(crate) use self::presence::Count;
 pub(crate) use self::topics::Interest;
-use crate::net::{ClusterTarget, ClusterUrl};
 #[cfg(feature = "cluster")]
-use crate::net::{Endpoint, reached_at};
+use crate::net::check_reached_at;
+use crate::net::{ClusterTarget, ClusterUrl};
 use crate::status::{Error, Result, Status};
 
 /// Something to be done on a worker: a call of the program's. One that is dropped instead must see to what it owes.
@@ -222,10 +222,7 @@ impl Cluster {
             None => default_node(),
         };
         if let Some(host) = &options.advertise {
-            let tried = ["tcp://0.0.0.0:1", "tcp://[::]:1"].map(|url| Endpoint::parse(&reached_at(url, host)));
-            if tried.iter().any(Result::is_err) {
-                return Err(Error::new(Status::Invalid, format!("advertise: {host:?} is no host")));
-            }
+            check_reached_at(host)?;
         }
         let engine = nats::Nats::open(&url, &node, &options)?;
         let events = engine.events();

@@ -26,7 +26,8 @@ impl ClusterUrl {
             return Err(bad("a cluster's URL begins with nats:// or tls://"));
         }
         let (list, name) = match url.rsplit_once('/') {
-            Some((list, name)) if !list.ends_with('/') => (list, name),
+            Some((list, _)) if list.ends_with("://") => return Err(bad("a server's host is missing")),
+            Some((list, name)) if !list.ends_with('/') && !name.is_empty() => (list, name),
             _ => return Err(bad("the name of the cluster is missing: nats://host/name")),
         };
         let mut scheme = "nats";
@@ -207,7 +208,7 @@ mod tests {
             ("nats://:4222/chat", Status::Url),
             ("nats://a:70000/chat", Status::Port),
             ("nats://a:b/chat", Status::Port),
-            ("nats://a/", Status::Invalid),
+            ("nats://a/", Status::Url),
             ("nats://a/two words", Status::Invalid),
             ("nats://a/x.y", Status::Invalid),
             ("nats://a/x_y", Status::Invalid),
@@ -221,7 +222,8 @@ mod tests {
         let text = |url: &str| ClusterUrl::parse(url).unwrap_err().to_string();
         for (url, expected) in [
             ("nats://a/x_y", "\"x_y\": the name of a cluster is 1 to 64 letters, digits and -"),
-            ("nats://a/", "\"\": the name of a cluster is 1 to 64 letters, digits and -"),
+            ("nats://a/", "\"nats://a/\": the name of the cluster is missing: nats://host/name"),
+            ("nats:///c", "\"nats:///c\": a server's host is missing"),
             (
                 "nats://a/b/c",
                 "\"nats://a/b/c\": a cluster's name, without a /, is all that follows the servers: nats://host/name",

@@ -45,7 +45,8 @@ pub enum Endpoint {
 }
 
 /// Why a URL is none.
-const SCHEMES: &str = "the scheme is none of tcp://, udp://, unix:, unixgram:, fd:, systemd: and cluster+nats://";
+const SCHEMES: &str =
+    "the scheme is none of tcp://, udp://, unix:, unixgram:, fd:, systemd:, cluster+nats:// and cluster+tls://";
 
 /// Most bytes of a Unix socket's path or abstract name.
 const UNIX_PATH_BYTES_MAX: usize = 107;
@@ -189,6 +190,25 @@ pub(crate) fn reached_at(url: &str, host: &str) -> String {
         (Some(port), None) if !is_v6 => format!("{scheme}://{host}:{port}"),
         _ => url.to_owned(),
     }
+}
+
+/// Refuses what is no host that others could reach this machine at.
+#[cfg(feature = "cluster")]
+pub(crate) fn check_reached_at(host: &str) -> Result<()> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_host = match bare.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified(),
+        // What has digits and dots alone was meant as an address.
+        Err(_) => !bare.starts_with('-') && !bare.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+    };
+    let is_parsed = |url: &str| Endpoint::parse(&reached_at(url, host)).is_ok();
+    if is_host && is_parsed("tcp://0.0.0.0:1") && is_parsed("tcp://[::]:1") {
+        return Ok(());
+    }
+    Err(Error::new(
+        Status::Invalid,
+        format!("advertise: {host:?} is no host: a name, or an address, without scheme and port"),
+    ))
 }
 
 /// What follows `unix:`.

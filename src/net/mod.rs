@@ -30,7 +30,7 @@ pub use cluster_url::{ClusterTarget, ClusterUrl};
 pub(crate) use deadline::Deadline;
 pub use endpoint::Endpoint;
 #[cfg(feature = "cluster")]
-pub(crate) use endpoint::reached_at;
+pub(crate) use endpoint::{check_reached_at, reached_at};
 pub use listener::{ListenMode, Listener};
 pub use peer::Peer;
 pub use target::Target;

@@ -42,8 +42,9 @@ int main(void) {
     deadline_seconds(120);
     ahoy_server server = start(OPTIONS(.workers = 1));
     CHECK(!pthread_create(&thread, NULL, end_early, NULL));
-    /* Until it has been early often enough to show something. */
-    while (early < wanted) {
+    /* Until it has been early often enough to show something. Under Valgrind one thread runs at a time, and nobody is
+     * early: what is shown there is that nothing is left or used too late. */
+    while ((getenv("TEST_VALGRIND") ? all : early) < wanted) {
         CHECK_OK(ahoy_service(server, "brief", NULL, answer, &freed, count, &offer));
         early += latch_count(&ended) > all++;
         latch_wait(&ended, all);

@@ -28,6 +28,13 @@ def test_joins_and_leaves():
         assert node.said(rf"^state {JOINED} AHOY_OK$") and not node.said(rf"^state {LEFT} ")
 
 
+def test_a_server_without_tls():
+    with Brokers() as brokers:
+        with Talker(brokers.url("chat").replace("nats://", "tls://"), joined=False) as node:
+            assert node.wait_state(JOINING) == "AHOY_ERR_DISCONNECTED"
+            wait_until(lambda: node.said("^why tls://.*/chat: the server does not speak TLS$") or None)
+
+
 def test_joins_when_the_cluster_appears():
     with Brokers() as brokers:
         brokers.kill(0)

@@ -1,18 +1,23 @@
 //! What NATS says, in our words.
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
-use async_nats::{ConnectError, ConnectErrorKind};
+use async_nats::{ConnectError, ConnectErrorKind, rustls};
 
 use crate::net::ClusterUrl;
 use crate::status::{Error, Status};
 
 /// Why a connection to a cluster did not come about.
 pub(super) fn of_connect(error: &ConnectError, url: &ClusterUrl) -> Error {
+    let tls = tls_error(error);
+    // What is no TLS at all is no question of certificates.
+    if let Some(rustls::Error::InvalidMessage(_)) = tls {
+        return Error::new(Status::Disconnected, format!("{url}: the server does not speak TLS"));
+    }
     let status = match error.kind() {
         ConnectErrorKind::ServerParse => Status::Url,
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Status::Credentials,
         ConnectErrorKind::Tls => Status::Certificate,
-        ConnectErrorKind::Io if is_about_certificates(error) => Status::Certificate,
+        ConnectErrorKind::Io if tls.is_some() => Status::Certificate,
         ConnectErrorKind::Dns => Status::Name,
         ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => Status::Disconnected,
     };
@@ -35,17 +40,17 @@ pub(super) fn reason(text: &str) -> &str {
 }
 
 /// A handshake that fails comes as an error of the stream, with TLS's own error inside.
-fn is_about_certificates(error: &ConnectError) -> bool {
+fn tls_error(error: &ConnectError) -> Option<&rustls::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let is_tls = |error: &(dyn std::error::Error + 'static)| error.is::<async_nats::rustls::Error>();
-        if is_tls(error) || io.is_some_and(|inner| is_tls(inner)) {
-            return true;
+        let tls = error.downcast_ref().or_else(|| io?.downcast_ref());
+        if tls.is_some() {
+            return tls;
         }
         source = error.source();
     }
-    false
+    None
 }
 
 /// Why a message was not taken.
