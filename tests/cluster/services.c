@@ -149,6 +149,17 @@ static void reply(const char *text) {
     pthread_mutex_unlock(&mutex);
 }
 
+/* Answers all that is kept with so many bytes. */
+static void fill(size_t bytes) {
+    char *answer = calloc(1, bytes);
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < kept_count; i++) counts[-ahoy_reply(kept[i], answer, bytes)]++;
+    kept_count = 0;
+    pthread_mutex_unlock(&mutex);
+    free(answer);
+    print_counts("filled");
+}
+
 int main(int argc, char **argv) {
     char line[512], name[80], mode[16];
     unsigned in_hand_max = 0;
@@ -186,6 +197,8 @@ int main(int argc, char **argv) {
             big(line + 4);
         } else if (!strncmp(line, "reply ", 6)) {
             reply(line + 6);
+        } else if (!strncmp(line, "fill ", 5)) {
+            fill(strtoul(line + 5, NULL, 10));
         } else if (!strcmp(line, "served")) {
             printf("served %ld\n", served);
         } else if (!strcmp(line, "end")) {

@@ -54,9 +54,9 @@ def known_to(caller, service):
     wait_until(answered, f"{service} is known")
 
 
-def counted(at):
+def counted(at, title="counts"):
     """What came of its calls, by status."""
-    line = at.expect("^counts.*")[0]
+    line = at.expect(f"^{title}.*")[0]
     return {name.removeprefix("AHOY_").removeprefix("ERR_"): int(count)
             for name, count in (pair.split("=") for pair in line.split()[1:])}
 
@@ -223,6 +223,31 @@ def test_only_broker_killed():
         wait_until(lambda: len(b.said("^kept two$")) == 2 or None, "it is sent again")
         b.send("reply again")
         assert reply(a, 2) == ("OK", "again")
+
+
+def test_answers_that_wait_are_bounded():
+    """While the cluster is gone, 64 MiB of answers wait for it: more are refused, and nothing else suffers."""
+    with Brokers(1) as brokers, node(brokers, "a") as a, node(brokers, "b") as b:
+        offer(b, "keep", "keep")
+        for number in range(70):
+            call(a, number, "keep", str(number))
+        kept(b, *range(70))
+        brokers.kill(0)
+        b.expect("^state 3 ")
+        b.send(f"fill {1 << 20}")
+        assert counted(b, "filled") == {"OK": 64, "AGAIN": 6}
+        brokers.restart(0)
+        for each in (a, b):
+            each.expect("^state 4 ")
+        offer(b, "upper", "upper")
+        known_to(a, "upper")
+        call(a, "after", "upper", "hello")
+        assert reply(a, "after") == ("OK", "HELLO")
+        # There is room again.
+        call(a, "again", "keep", "again")
+        kept(b, "again")
+        b.send(f"fill {1 << 10}")
+        assert counted(b, "filled") == {"OK": 1}
 
 
 def test_stop_of_a_node():

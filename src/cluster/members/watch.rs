@@ -325,4 +325,31 @@ mod tests {
         assert!(watch.heard(said("a", 8), 1_000));
         assert_eq!(news(&mut watch), [(7, Up), (7, Suspect), (7, Left), (8, Up)]);
     }
+
+    #[test]
+    fn of_more_members_than_the_bound_no_notice_is_taken_until_one_leaves() {
+        let mut watch = Watch::default();
+        for incarnation in 1..=MEMBERS_MAX as u64 {
+            assert!(watch.heard(said("a", incarnation), 0));
+        }
+        assert!(!watch.heard(said("b", 99_999), 0));
+        assert!(!watch.heard(said("a", 1), 0), "who is known goes on");
+        assert_eq!((watch.members().count(), news(&mut watch).len()), (MEMBERS_MAX, MEMBERS_MAX));
+        watch.heard(Heartbeat { is_leaving: true, ..said("a", 1) }, 1);
+        assert!(watch.heard(said("b", 99_999), 2));
+    }
+
+    #[test]
+    fn of_more_news_than_the_bound_the_oldest_are_lost() {
+        let mut watch = Watch::default();
+        for since_ms in 0..NEWS_MAX as u64 {
+            let said = Heartbeat { since_ms, ..said("a", 7) };
+            assert!(watch.heard(said.clone(), 0));
+            watch.heard(Heartbeat { is_leaving: true, ..said }, 0);
+        }
+        watch.heard(said("b", 8), 0);
+        let left = news(&mut watch);
+        assert_eq!((left.len(), left[0], left[NEWS_MAX - 1]), (NEWS_MAX, (7, Left), (8, Up)));
+        assert_eq!(watch.goodbyes.len(), GOODBYES_MAX);
+    }
 }
