@@ -51,7 +51,7 @@ static void bad_urls(void) {
     CHECK_STATUS(try_start("nats:///chat", NULL), AHOY_ERR_URL);
     CHECK_STATUS(try_start("nats://127.0.0.1:1,,b/chat", NULL), AHOY_ERR_URL);
     CHECK_STATUS(try_start("nats://127.0.0.1:99999/chat", NULL), AHOY_ERR_PORT);
-    CHECK_STATUS(try_start("nats://127.0.0.1:1/", NULL), AHOY_ERR_INVALID);
+    CHECK_STATUS(try_start("nats://127.0.0.1:1/", NULL), AHOY_ERR_URL);
     CHECK_STATUS(try_start("nats://127.0.0.1:1/two words", NULL), AHOY_ERR_INVALID);
     CHECK_STATUS(try_start("nats://127.0.0.1:1/under_line", NULL), AHOY_ERR_INVALID);
 }
