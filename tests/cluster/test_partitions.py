@@ -146,7 +146,7 @@ def test_service_cut_off():
             offer(cut, "keep", "keep")
             known_to(a, "keep")
             call(a, 1, "keep", "one", timeout_ms=60000)
-            call(a, 2, "keep", "two", timeout_ms=60000, idempotent=1)
+            call(a, 2, "keep", "two", timeout_ms=10000, idempotent=1)
             kept(cut, "one", "two")
             offer(c, "keep", "upper")
             # A note that it takes longer has come by now.
@@ -154,8 +154,13 @@ def test_service_cut_off():
             network.cut(THERE)
             begin = time.monotonic()
             assert reply(a, 1)[0] == "UNKNOWN_OUTCOME"
-            assert reply(a, 2) == ("OK", "TWO")
             print(f"note: noticed within {time.monotonic() - begin:.1f} s")
+            # If its broker takes two seconds to notice, the second try may have gone there, too.
+            assert reply(a, 2) in (("OK", "TWO"), ("UNKNOWN_OUTCOME", "no answer in time"))
+            # From now on everybody knows.
+            for number in range(10, 20):
+                call(a, number, "keep", "more")
+                assert reply(a, number) == ("OK", "MORE")
             cut.expect("^state 3 ", 60)
             call(cut, 3, "nobody", timeout_ms=1000)
             cut.expect("^call 3 AHOY_ERR_DISCONNECTED$")
