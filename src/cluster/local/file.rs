@@ -26,8 +26,29 @@ type At<'a> = (&'a str, &'a [u8]);
 type Row<'a> = (u64, u64, &'a [u8]);
 
 const ENTRIES: TableDefinition<'_, At<'_>, Row<'_>> = TableDefinition::new("entries");
-/// Bucket, to its last revision, history, time to live and limit of bytes.
-const BUCKETS: TableDefinition<'_, &str, (u64, u32, u64, u64)> = TableDefinition::new("buckets");
+/// Of the same types, which halves the store's code: bucket and no key, to its last revision, 0 and its settings.
+const BUCKETS: TableDefinition<'_, At<'_>, Row<'_>> = TableDefinition::new("buckets");
+
+/// History, time to live and limit of bytes, as a file has them.
+const SETTINGS_BYTES: usize = 4 + 8 + 8;
+
+fn to_bytes(settings: &Settings) -> [u8; SETTINGS_BYTES] {
+    let mut bytes = [0; SETTINGS_BYTES];
+    bytes[..4].copy_from_slice(&settings.history.to_le_bytes());
+    bytes[4..12].copy_from_slice(&settings.ttl_ms.to_le_bytes());
+    bytes[12..].copy_from_slice(&settings.bytes_max.to_le_bytes());
+    bytes
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<Settings, redb::Error> {
+    let read = || {
+        let (history, rest) = bytes.split_first_chunk()?;
+        let (ttl_ms, rest) = rest.split_first_chunk()?;
+        let (ttl_ms, bytes_max) = (u64::from_le_bytes(*ttl_ms), u64::from_le_bytes(rest.try_into().ok()?));
+        Some(Settings { history: u32::from_le_bytes(*history), ttl_ms, bytes_max })
+    };
+    read().ok_or_else(|| redb::Error::Corrupted("a bucket's settings".to_owned()))
+}
 
 /// Changes in one transaction.
 const CHANGES_MAX: usize = 1_024;
@@ -316,14 +337,18 @@ fn load(database: &Database, name: &str, options: &BucketOptions) -> Result<Tabl
     let transaction = database.begin_write()?;
     let table = {
         let mut buckets = transaction.open_table(BUCKETS)?;
-        let known = buckets.get(name)?.map(|row| row.value());
-        let (last, settings) = match known {
-            Some((last, history, ttl_ms, bytes_max)) => (last, Settings { history, ttl_ms, bytes_max }),
-            None => (0, Settings::new(options)),
+        let known = match buckets.get((name, &[][..]))? {
+            Some(row) => Some((row.value().0, from_bytes(row.value().2)?)),
+            None => None,
         };
-        if known.is_none() {
-            buckets.insert(name, (last, settings.history, settings.ttl_ms, settings.bytes_max))?;
-        }
+        let (last, settings) = match known {
+            Some(known) => known,
+            None => {
+                let settings = Settings::new(options);
+                buckets.insert((name, &[][..]), (0, 0, &to_bytes(&settings)[..]))?;
+                (0, settings)
+            }
+        };
         let mut table = Table::new(settings, last);
         let entries = transaction.open_table(ENTRIES)?;
         let (now_ms, wall_ms) = (sys::now_ms(), wall_ms());
@@ -363,9 +388,10 @@ fn store(database: &Database, changes: &[(Box<str>, Change)]) -> Result<(), redb
         // The last of each bucket's is what stays.
         let last: HashMap<_, _> = changes.iter().map(|(name, change)| (&**name, change.entry.revision)).collect();
         for (name, revision) in last {
-            let row = buckets.get(name)?.map(|row| row.value());
-            if let Some((_, history, ttl_ms, bytes_max)) = row {
-                buckets.insert(name, (revision, history, ttl_ms, bytes_max))?;
+            let at = (name, &[][..]);
+            let settings = buckets.get(at)?.map(|row| row.value().2.to_vec());
+            if let Some(settings) = settings {
+                buckets.insert(at, (revision, 0, &*settings))?;
             }
         }
     }
