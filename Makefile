@@ -148,7 +148,7 @@ NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf o
           mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-metrics check-examples check-package check-cluster check-asan
+STAGES := lint tidy check-rust check-c check-uring check-metrics check-examples check-package check-cluster check-asan
 
 .PHONY: test
 test: ## run every test (installs what the tests need)
@@ -182,6 +182,11 @@ check-rust: ## run the Rust tests
 check-c: all ## run the C tests against the shared library
 	$(Q)$(MAKE) lib HOOKS=1
 	$(Q)tests/c/run.sh native
+
+.PHONY: check-uring
+check-uring: all ## run the C tests on io_uring
+	$(Q)$(MAKE) lib HOOKS=1
+	$(Q)TEST_DRIVER=uring tests/c/run.sh native
 
 .PHONY: check-metrics
 check-metrics: all ## run the tests of the metrics with Prometheus' own parser

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The groups of the C face, in the order in which the header is read.
-const GROUPS: [&str; 18] = [
-    "error", "handle", "greeting", "framing", "cluster", "server", "conn", "timer", "topic", "address", "service",
-    "kv", "watch", "queue", "client", "handover", "metrics", "log",
+const GROUPS: [&str; 19] = [
+    "error", "handle", "greeting", "framing", "cluster", "driver", "server", "conn", "timer", "topic", "address",
+    "service", "kv", "watch", "queue", "client", "handover", "metrics", "log",
 ];
 
 fn main() {

@@ -1,5 +1,5 @@
 /*
- * ahoy.h: the socket server that C programs link.                       libahoy 0.3.0
+ * ahoy.h: the socket server that C programs link.                       libahoy 0.4.0
  *
  *     #include <ahoy.h>
  *     int main(void) { return ahoy_serve("tcp://0.0.0.0:8888", "Hello from server"); }
@@ -39,9 +39,9 @@
 #include <stdint.h>
 
 /** Version of this header; `ahoy_version` tells the library's. */
-#define AHOY_VERSION "0.3.0"
+#define AHOY_VERSION "0.4.0"
 #define AHOY_VERSION_MAJOR 0
-#define AHOY_VERSION_MINOR 3
+#define AHOY_VERSION_MINOR 4
 #define AHOY_VERSION_PATCH 0
 
 #ifdef __cplusplus
@@ -519,6 +519,28 @@ ahoy_status ahoy_cluster_state(ahoy_server server, int32_t *state);
 ahoy_status ahoy_members(ahoy_server server, ahoy_member_fn each, void *user, size_t *count);
 
 /* ==============================================================================================
+ * Drivers
+ *
+ * What the workers of a server ask the system with. The same program runs on each; `driver` in the server's options
+ * says which one it is to be.
+ * ============================================================================================== */
+
+/** As `driver`: what serves best. Today that is epoll. */
+#define AHOY_DRIVER_AUTO 0
+
+/** As `driver`: epoll, which every Linux has. */
+#define AHOY_DRIVER_EPOLL 1
+
+/**
+ * As `driver`: io_uring. It takes Linux 6.13, a process that may use it, and worker threads; otherwise
+ * `ahoy_server_start` answers AHOY_ERR_UNSUPPORTED.
+ */
+#define AHOY_DRIVER_URING 2
+
+/** What a server's workers run on: "epoll" or "io_uring". NULL: the handle is stale. The string lives forever. Since 0.4. */
+const char *ahoy_server_driver(ahoy_server server);
+
+/* ==============================================================================================
  * Server
  *
  * Listeners, workers and connections, from start to free. A worker is one thread with its share of
@@ -742,6 +764,8 @@ typedef struct ahoy_server_options {
     ahoy_cluster_state_fn on_cluster_state;
     /** Another member of the cluster has come, gone, or changed its state. */
     ahoy_member_fn on_member;
+    /** What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4. */
+    int32_t driver;
 } ahoy_server_options;
 
 /** What a server has done so far. Every count runs from the start; bytes are payload. */

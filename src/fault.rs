@@ -22,6 +22,7 @@ pub(crate) enum Call {
     Connect,
     Recvmmsg,
     Sendmmsg,
+    IoUringSetup,
 }
 
 /// Asks whether a test wants this call to fail, just before it is made.
@@ -47,7 +48,7 @@ mod hooks {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     /// Names in the order of the enumeration.
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
         "accept4",
         "recv",
         "sendmsg",
@@ -65,6 +66,7 @@ mod hooks {
         "connect",
         "recvmmsg",
         "sendmmsg",
+        "io_uring_setup",
     ];
 
     #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@
 //! - [`greeting`], [`client`], [`handover`]: the blocking calls, which need no server: greet one client, ask one question,
 //!   pass descriptors to another process.
 //! - [`cluster`]: several servers that act as one: members, and what carries messages between them.
-//! - `driver`: between a worker and the kernel; one contract, epoll behind it.
+//! - `driver`: between a worker and the kernel; one contract, epoll and io_uring behind it.
 //! - [`conn`]: handles, the life of one connection, and the bytes it still has to send.
 //! - [`framing`]: how messages lie in a stream of bytes.
 //! - `resolver`, `timer`, [`net`], [`options`], [`metrics`], [`log`]: names, the wheel of timers, addresses, limits,

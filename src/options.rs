@@ -77,10 +77,24 @@ pub struct Options {
     pub drains: bool,
     /// Of listeners that do not say otherwise.
     pub framing: Framing,
+    /// What the workers run on.
+    pub driver: DriverChoice,
     /// The cluster to be a member of; None: none.
     pub cluster: Option<ClusterOptions>,
     /// What callbacks get as user data.
     pub user: HostUser,
+}
+
+/// What a program wants its workers to run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// Whatever serves best.
+    #[default]
+    Auto,
+    /// Readiness.
+    Epoll,
+    /// Completion rings.
+    Uring,
 }
 
 /// As [`Options::workers`]: no thread, the program calls `turn`.

@@ -40,6 +40,18 @@ pub(crate) const PEERS: &[Peer] = &[
         note: "one worker thread; the main thread waits; the relay is `c_examples/proxy.c`",
     },
     Peer {
+        name: "ahoy_uring",
+        program: "ahoy",
+        modes: &[
+            (Role::Echo, "uring-echo"),
+            (Role::Greet, "uring-greet"),
+            (Role::Framed, "uring-framed"),
+            (Role::Publish, "uring-publish"),
+            (Role::PublishLarge, "uring-publish-large"),
+        ],
+        note: "the same on io_uring",
+    },
+    Peer {
         name: "raw_epoll",
         program: "raw_epoll",
         modes: &[

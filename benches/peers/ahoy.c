@@ -59,7 +59,12 @@ int main(int argc, char **argv)
 
     char version[64], url[64], *port;
     snprintf(version, sizeof version, "libahoy %s", ahoy_version());
-    struct peer peer = peer_arguments(argc, argv, "echo greet framed publish publish-large ", version);
+    struct peer peer = peer_arguments(argc, argv,
+                                      "echo greet framed publish publish-large "
+                                      "uring-echo uring-greet uring-framed uring-publish uring-publish-large ",
+                                      version);
+    int is_uring = !strncmp(peer.mode, "uring-", strlen("uring-"));
+    const char *mode = is_uring ? peer.mode + strlen("uring-") : peer.mode;
     snprintf(url, sizeof url, "tcp://127.0.0.1:%u", peer.port);
 
     ahoy_server_options options = {
@@ -70,15 +75,16 @@ int main(int argc, char **argv)
         .on_message = echo,
         .connections_max = 1000000,
         .backlog = PEER_BACKLOG,
+        .driver = is_uring ? AHOY_DRIVER_URING : AHOY_DRIVER_EPOLL,
     };
-    if (!strcmp(peer.mode, "greet")) {
+    if (!strcmp(mode, "greet")) {
         options.on_message = NULL;
-    } else if (!strcmp(peer.mode, "framed")) {
+    } else if (!strcmp(mode, "framed")) {
         options.framing = AHOY_FRAMING_LENGTH;
         options.message_bytes_max = PEER_MESSAGE_BYTES_MAX;
-    } else if (!strncmp(peer.mode, "publish", strlen("publish"))) {
+    } else if (!strncmp(mode, "publish", strlen("publish"))) {
         options.on_open = join;
-        options.on_message = !strcmp(peer.mode, "publish") ? publish : publish_large;
+        options.on_message = !strcmp(mode, "publish") ? publish : publish_large;
         options.queue_bytes_max = 2 * PEER_LARGE_BYTES;
     }
     ahoy_server server;

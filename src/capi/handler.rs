@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use super::cluster;
+use super::driver::{AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL, AHOY_DRIVER_URING};
 use super::framing::framing;
 use super::guard::fail;
 use super::handle::{ahoy_conn, ahoy_server};
@@ -13,7 +14,7 @@ use super::server::{
 use crate::cluster::{Member, State};
 use crate::conn::handle::ConnId;
 use crate::framing::Framing;
-use crate::options::{self, Greet, Limits, Options, Overflow};
+use crate::options::{self, DriverChoice, Greet, Limits, Options, Overflow};
 use crate::server::{self, Handler, ServerId};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser};
@@ -30,6 +31,12 @@ pub(super) unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CH
         AHOY_OVERFLOW_REFUSE => Overflow::Refuse,
         AHOY_OVERFLOW_CLOSE => Overflow::Close,
         other => return Err(Error::new(Status::Enum, format!("overflow: no policy has the number {other}"))),
+    };
+    let driver = match given.driver {
+        AHOY_DRIVER_AUTO => DriverChoice::Auto,
+        AHOY_DRIVER_EPOLL => DriverChoice::Epoll,
+        AHOY_DRIVER_URING => DriverChoice::Uring,
+        other => return Err(Error::new(Status::Enum, format!("driver: no driver has the number {other}"))),
     };
     // SAFETY: as promised by our caller.
     let (listen, greeting) = unsafe {
@@ -68,6 +75,7 @@ pub(super) unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CH
         drains: given.on_drain.is_some(),
         // SAFETY: as promised by our caller.
         framing: unsafe { framing(given.framing, given.framing_options)? }.unwrap_or(Framing::Raw),
+        driver,
         // SAFETY: as promised by our caller.
         cluster: unsafe { cluster::convert(given.cluster, given.cluster_options)? },
         user: given.user,

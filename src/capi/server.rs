@@ -185,6 +185,9 @@ pub struct ahoy_server_options {
     pub on_cluster_state: ahoy_cluster_state_fn,
     /// Another member of the cluster has come, gone, or changed its state.
     pub on_member: ahoy_member_fn,
+
+    /// What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4.
+    pub driver: i32,
 }
 
 /// Starts a server: all its listeners listen and all its workers run when this returns.

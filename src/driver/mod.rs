@@ -12,14 +12,17 @@
 mod batch;
 mod epoll;
 mod socket;
+mod uring;
 mod waker;
 
+use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 pub(crate) use epoll::Epoll;
+pub(crate) use uring::Uring;
 pub(crate) use waker::Waker;
 
 use crate::conn::handle::ConnId;
@@ -118,7 +121,7 @@ pub(crate) enum Carries {
 /// Between one worker and the kernel. Orders for a connection that the driver does not have do nothing.
 pub(crate) trait Driver: Sized + Send {
     /// What programs know it by.
-    const NAME: &'static str;
+    const NAME: &'static CStr;
 
     /// Opens it.
     fn open(config: Config) -> io::Result<Self>;
@@ -162,6 +165,9 @@ pub(crate) trait Driver: Sized + Send {
 
     /// Sends an outbox that is not empty; at most one for a connection at a time.
     fn send(&mut self, conn: ConnId, outbox: Box<Outbox>);
+
+    /// Whether the system was not even asked yet to take what was to be sent: the next wait does that.
+    fn has_unasked(&self) -> bool;
 
     /// Ends our side: the peer sees the end of the stream.
     fn finish(&mut self, conn: ConnId);

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::conn::outbox::Outbox;
 use crate::fault::Call;
@@ -54,6 +54,17 @@ pub(super) fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
     let socket = RawFd::try_from(socket).expect("the system's descriptors are of this type");
     // SAFETY: the descriptor was just given to us, and the address was plain zeros at least.
     unsafe { Ok((OwnedFd::from_raw_fd(socket), peer(address.assume_init()))) }
+}
+
+/// The other end of a connected socket.
+pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
+    let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
+    let mut length = ADDRESS_BYTES;
+    // SAFETY: the address has room for `length` bytes, and was plain zeros at least.
+    unsafe {
+        libc::getpeername(socket.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut length);
+        peer(address.assume_init())
+    }
 }
 
 /// An address that the system wrote, whatever its family.

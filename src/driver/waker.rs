@@ -1,26 +1,61 @@
-//! An eventfd: one thread makes it readable, another waits for that.
+//! What one thread wakes another with.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use io_uring::opcode::MsgRingData;
+use io_uring::types::Fd;
+
 use crate::fault::{self, Call};
 use crate::sys;
 
+/// A descriptor that one thread makes readable, and another waits for that: an eventfd, or the rings of io_uring, which get
+/// a message.
 #[derive(Debug)]
 pub(crate) struct Waker {
     descriptor: OwnedFd,
+    /// What the message to the rings is called.
+    message: Option<u64>,
 }
+
+/// Sends a message to the rings of another thread; who sends it needs none of its own (Linux 6.13).
+const IORING_REGISTER_SEND_MSG_RING: libc::c_long = 31;
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         fault::check(Call::Eventfd)?;
         // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
         let descriptor = unsafe { sys::owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
-        Ok(Self { descriptor })
+        Ok(Self { descriptor, message: None })
     }
 
-    /// Makes it readable. It can only fail when it is readable already.
+    /// One that completes something of that name in these rings, which are not used yet. There is nothing to drain.
+    pub(super) fn of_ring(descriptor: OwnedFd, message: u64) -> io::Result<Self> {
+        let waker = Self { descriptor, message: Some(message) };
+        // Rings that are not used yet take no message; a kernel that has no such messages says something else.
+        match waker.send(message) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) => Ok(waker),
+            Err(error) => Err(error),
+            Ok(()) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn send(&self, message: u64) -> io::Result<()> {
+        let order = MsgRingData::new(Fd(self.descriptor.as_raw_fd()), 0, message, None).build();
+        // SAFETY: the order is readable, and names no memory.
+        match unsafe {
+            libc::syscall(libc::SYS_io_uring_register, -1, IORING_REGISTER_SEND_MSG_RING, &raw const order, 1)
+        } {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Makes it readable. It can only fail when it is readable already: what has come is looked at before the next wait.
     pub(crate) fn wake(&self) {
+        if let Some(message) = self.message {
+            return drop(self.send(message));
+        }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the eight bytes are readable.
         unsafe { libc::write(self.descriptor.as_raw_fd(), one.as_ptr().cast(), one.len()) };

@@ -51,7 +51,13 @@ impl<D: Driver> Worker<D> {
             self.handle_events();
             // Each pass hands something of a closing connection to the system, or leaves its outbox with the driver, which
             // waits for room; nobody can queue more for it.
-            while roster::with(|roster| roster.has_closing_dirty()) == Some(true) && !sys::forked() {
+            while !sys::forked() {
+                if self.driver.has_unasked() && self.driver.wait(Some(0)).is_ok() {
+                    self.handle_events();
+                }
+                if roster::with(|roster| roster.has_closing_dirty()) != Some(true) {
+                    break;
+                }
                 self.flush();
                 self.handle_events();
             }

@@ -31,6 +31,7 @@ pub mod topics;
 mod waiting;
 mod worker;
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
@@ -38,14 +39,13 @@ use std::thread::JoinHandle;
 
 use self::mailbox::Command;
 use self::shared::{FRAMING_OWN, ServerShared, Team};
-use self::worker::{Turned, Worker};
+use self::worker::{Runs, Turned};
 use crate::cluster;
 use crate::conn::handle::ConnId;
-use crate::driver::{Driver, Epoll};
 use crate::framing::Framing;
 use crate::metrics;
 use crate::net::{Listener, Peer, peer_of_stream};
-use crate::options::{Greet, Limits};
+use crate::options::{DriverChoice, Greet, Limits};
 use crate::status::{Error, Result, Status};
 use crate::sys::{self, HostUser, StopSignals};
 
@@ -110,6 +110,7 @@ pub struct Server {
     shared: Arc<ServerShared>,
     team: Team,
     addresses: Vec<String>,
+    driver: &'static CStr,
     /// Gone when every worker has let go of them.
     listeners: Vec<Weak<Listener>>,
     /// To be told of the stop.
@@ -120,7 +121,7 @@ pub struct Server {
 
 /// The one worker of a server whose turns the program calls.
 struct OwnLoop {
-    worker: Mutex<Worker<Epoll>>,
+    worker: Mutex<Box<dyn Runs>>,
     poll_fd: RawFd,
 }
 
@@ -169,6 +170,7 @@ pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
         half_open: false,
         drains: false,
         framing: Framing::Raw,
+        driver: DriverChoice::Auto,
         cluster: None,
         user: std::ptr::null_mut(),
     };
@@ -243,7 +245,7 @@ impl Server {
     pub fn metrics_text(&self) -> String {
         let limits = &self.shared.limits;
         let mut detail = metrics::Detail::default();
-        detail.driver = Epoll::NAME;
+        detail.driver = self.driver.to_str().unwrap_or_default();
         detail.connections_max = u64::from(limits.connections_max);
         detail.queued_bytes_max = limits.queue_total_bytes_max;
         detail.log_held_back = crate::log::held_back();
@@ -322,6 +324,11 @@ impl Server {
         posted.inspect_err(|_| target.slots.release(conn))
     }
 
+    /// What the workers run on.
+    pub fn driver(&self) -> &'static CStr {
+        self.driver
+    }
+
     /// The descriptor to wait on, when the program's loop is the worker.
     pub fn loop_fd(&self) -> Result<RawFd> {
         Ok(self.own_loop()?.poll_fd)
@@ -359,7 +366,7 @@ impl Server {
 
     /// Runs a stopped server to its end. Inside a callback of its own turn, that turn's caller does it.
     fn finish_own_loop(&self, own_loop: &OwnLoop) {
-        let finish = |worker: &mut Worker<Epoll>| while worker.turn(None) == Turned::GoesOn {};
+        let finish = |worker: &mut Box<dyn Runs>| while worker.turn(None) == Turned::GoesOn {};
         if refuse_in_callback().is_ok() {
             finish(&mut own_loop.worker.lock().unwrap_or_else(PoisonError::into_inner));
         } else if let Ok(mut worker) = own_loop.worker.try_lock() {

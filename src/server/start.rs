@@ -1,5 +1,6 @@
 //! Starting a server: everything that can fail is done before anything runs, and undone if it does fail.
 
+use std::ffi::CStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -7,14 +8,14 @@ use std::thread::{self, JoinHandle};
 use super::host::ServerHost;
 use super::registry::ReservedServer;
 use super::shared::{FRAMING_OWN, ServerShared, Team};
-use super::worker::{Listening, Worker};
+use super::worker::{Listening, Runs, Worker};
 use super::{Handler, OwnLoop, Server, ServerId};
 use crate::cluster::Cluster;
-use crate::driver::{Epoll, Waker};
+use crate::driver::{Driver, Epoll, Uring, Waker};
 use crate::fault::{self, Call};
 use crate::log::silence_panics;
 use crate::net::{Endpoint, ListenMode, Listener, Target, systemd};
-use crate::options::Options;
+use crate::options::{DriverChoice, Options};
 use crate::status::{Error, Result, Status};
 use crate::sys;
 
@@ -34,6 +35,7 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
     let reserved = ReservedServer::new()?;
     let id = reserved.id();
     let joins = options.cluster.take();
+    let chosen = options.driver;
     let ended = Waker::new().map_err(|error| Error::system("eventfd", &error))?;
     let shared = Arc::new(ServerShared::new(id, handler, options, limits, count, ended)?);
     let mut listening = Vec::new();
@@ -51,11 +53,8 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
 
     let listeners: Vec<Arc<Listener>> = listening.iter().map(|at| Arc::clone(&at.listener)).collect();
 
-    let mut workers = Vec::new();
-    for _ in 0..count {
-        workers.push(Worker::<Epoll>::open(&shared, count, !has_threads)?);
-    }
-    let team = Team::new(workers.iter().map(Worker::shared));
+    let (driver, mut workers) = open_workers(chosen, &shared, count, !has_threads)?;
+    let team = Team::new(workers.iter().map(|worker| worker.shared()));
     let host = ServerHost::new(&team);
     shared.set_cluster(match joins {
         Some(options) => Cluster::join(options, &named, host)?,
@@ -86,13 +85,19 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
             own_loop = Some(OwnLoop { poll_fd: worker.poll_fd(), worker: Mutex::new(worker) });
         }
     }
-    log::info!("server {:x} starts: {count} workers, {}", id.raw(), addresses.join(","));
+    log::info!(
+        "server {:x} starts: {count} workers on {}, {}",
+        id.raw(),
+        driver.to_string_lossy(),
+        addresses.join(",")
+    );
     // From here on nothing fails: descriptors that the program passed are the server's.
     listeners.iter().for_each(|listener| listener.commit());
     let server = Arc::new(Server {
         shared,
         team,
         addresses,
+        driver,
         listeners: listeners.iter().map(Arc::downgrade).collect(),
         has_systemd: AtomicBool::new(has_systemd),
         threads: Mutex::new(threads),
@@ -107,6 +112,29 @@ pub fn start(mut options: Options, handler: Box<dyn Handler>) -> Result<ServerId
     Ok(id)
 }
 
+type Workers = Vec<Box<dyn Runs>>;
+
+/// Opens the workers on the driver that the program wants; says which one that is.
+fn open_workers(
+    chosen: DriverChoice,
+    shared: &Arc<ServerShared>,
+    count: usize,
+    own_loop: bool,
+) -> Result<(&'static CStr, Workers)> {
+    fn open<D: Driver + 'static>(
+        shared: &Arc<ServerShared>,
+        count: usize,
+        own_loop: bool,
+    ) -> Result<(&'static CStr, Workers)> {
+        let opened = (0..count).map(|_| Ok(Box::new(Worker::<D>::open(shared, count, own_loop)?) as Box<dyn Runs>));
+        Ok((D::NAME, opened.collect::<Result<_>>()?))
+    }
+    match chosen {
+        DriverChoice::Auto | DriverChoice::Epoll => open::<Epoll>(shared, count, own_loop),
+        DriverChoice::Uring => open::<Uring>(shared, count, own_loop),
+    }
+}
+
 /// Tells systemd how the service is, if it wants to know.
 pub(super) fn tell_systemd(state: &str) {
     if let Err(error) = systemd::notify(state) {
@@ -114,7 +142,7 @@ pub(super) fn tell_systemd(state: &str) {
     }
 }
 
-fn spawn(number: usize, worker: Worker<Epoll>, gate: &Arc<Gate>) -> Result<JoinHandle<()>> {
+fn spawn(number: usize, worker: Box<dyn Runs>, gate: &Arc<Gate>) -> Result<JoinHandle<()>> {
     let gate = Arc::clone(gate);
     let body = move || {
         if gate.wait() {

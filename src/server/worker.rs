@@ -62,6 +62,23 @@ impl Listening {
     }
 }
 
+/// A worker, whatever its driver.
+pub(super) trait Runs: Send {
+    fn shared(&self) -> Arc<WorkerShared>;
+
+    /// A descriptor that is readable when a turn would not wait.
+    fn poll_fd(&self) -> RawFd;
+
+    /// Gives it its colleagues, the listeners that they share, and the datagram listeners that are its own.
+    fn equip(&mut self, team: Team, shared: &[Listening], own: &[Listening]) -> Result<()>;
+
+    /// Runs until the server has stopped. The life of a worker's thread.
+    fn run(self: Box<Self>);
+
+    /// One turn on the caller's thread.
+    fn turn(&mut self, timeout_ms: Option<u64>) -> Turned;
+}
+
 /// Whether a worker goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
@@ -73,7 +90,13 @@ impl<D: Driver> Worker<D> {
     /// Opens a driver and gives the worker a number. Nothing runs yet; dropping it undoes everything.
     pub(super) fn open(server: &Arc<ServerShared>, workers: usize, own_loop: bool) -> Result<Self> {
         let config = Config { receive_bytes_max: RECEIVE_BYTES_MAX, shares_listeners: workers > 1, own_loop };
-        let driver = D::open(config).map_err(|error| Error::system("open a driver", &error))?;
+        let driver = D::open(config).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
+                let name = D::NAME.to_string_lossy();
+                Error::new(Status::Unsupported, format!("{name}: not on this system, or not allowed here: {error}"))
+            }
+            _ => Error::system("open a driver", &error),
+        })?;
         let me = registry::insert_worker(|number, generation_first| WorkerShared {
             number,
             slots: SlotTable::new(number, generation_first),
@@ -98,17 +121,18 @@ impl<D: Driver> Worker<D> {
             panics: 0,
         })
     }
+}
 
-    pub(super) fn shared(&self) -> Arc<WorkerShared> {
+impl<D: Driver> Runs for Worker<D> {
+    fn shared(&self) -> Arc<WorkerShared> {
         Arc::clone(&self.context.me)
     }
 
-    pub(super) fn poll_fd(&self) -> RawFd {
+    fn poll_fd(&self) -> RawFd {
         self.driver.poll_fd()
     }
 
-    /// Gives it its colleagues, the listeners that they share, and the datagram listeners that are its own.
-    pub(super) fn equip(&mut self, team: Team, shared: &[Listening], own: &[Listening]) -> Result<()> {
+    fn equip(&mut self, team: Team, shared: &[Listening], own: &[Listening]) -> Result<()> {
         self.context.team = team;
         for Listening { listener, framing, .. } in shared.iter().chain(own) {
             let number = self.listeners.len();
@@ -123,8 +147,7 @@ impl<D: Driver> Worker<D> {
         Ok(())
     }
 
-    /// Runs until the server has stopped. The life of a worker's thread.
-    pub(super) fn run(mut self) {
+    fn run(mut self: Box<Self>) {
         let _inside = Inside::enter();
         roster::become_worker_thread();
         let before = roster::enter(self.roster.take());
@@ -136,8 +159,7 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// One turn on the caller's thread.
-    pub(super) fn turn(&mut self, timeout_ms: Option<u64>) -> Turned {
+    fn turn(&mut self, timeout_ms: Option<u64>) -> Turned {
         let _inside = Inside::enter();
         let before = roster::enter(self.roster.take());
         let turned = self.turn_caught(timeout_ms);
@@ -147,7 +169,9 @@ impl<D: Driver> Worker<D> {
         self.roster = roster::enter(before);
         turned
     }
+}
 
+impl<D: Driver> Worker<D> {
     /// Catches the panics that no connection is to blame for.
     fn turn_caught(&mut self, timeout_ms: Option<u64>) -> Turned {
         match catch_unwind(AssertUnwindSafe(|| self.turn_here(timeout_ms))) {

@@ -99,8 +99,11 @@ int main(void) {
     closes("sendmsg", ECONNRESET, AHOY_ERR_RESET, bystander);
     closes("sendmsg", EIO, AHOY_ERR_SYSTEM, bystander);
 
-    not_attached(ENOSPC, bystander);
-    not_attached(ENOMEM, bystander);
+    /* On io_uring there is no call that could fail. */
+    if (!strcmp(ahoy_server_driver(server), "epoll")) {
+        not_attached(ENOSPC, bystander);
+        not_attached(ENOMEM, bystander);
+    }
 
     ahoy_server_free(server);
     CHECK_EQ(latch_count(&seen.opened), latch_count(&seen.closed));

@@ -9,7 +9,7 @@
  * After `skip` calls that go through, the call of this name fails `times` times (-1: always) with
  * `error` as errno, in the whole process. `times` 0: no longer. The names: accept4, recv, sendmsg,
  * epoll_ctl, epoll_wait, epoll_create1, eventfd, timerfd, socket, bind, listen, spawn, memory, poll,
- * connect, recvmmsg, sendmmsg.
+ * connect, recvmmsg, sendmmsg, io_uring_setup.
  */
 void ahoy_test_fail(const char *call, int error, int skip, int times);
 

@@ -11,6 +11,7 @@ mod entry;
 mod token;
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -73,7 +74,7 @@ pub(crate) struct Epoll {
 }
 
 impl Driver for Epoll {
-    const NAME: &'static str = "epoll";
+    const NAME: &'static CStr = c"epoll";
 
     fn open(config: Config) -> io::Result<Self> {
         fault::check(Call::EpollCreate1)?;
@@ -211,6 +212,10 @@ impl Driver for Epoll {
             self.done.push_back(Event::Blocked { conn, unsent });
             self.watch(conn);
         }
+    }
+
+    fn has_unasked(&self) -> bool {
+        false
     }
 
     fn finish(&mut self, conn: ConnId) {
@@ -362,7 +367,7 @@ impl Epoll {
     }
 
     /// Whether there is something to tell without waiting.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let has_datagrams = self.inbound.as_ref().is_some_and(|inbound| inbound.has_more());
         !self.done.is_empty() || !self.fresh.is_empty() || !self.pending.is_empty() || has_datagrams
     }

@@ -1,0 +1,158 @@
+//! The rings themselves: what of io_uring the driver needs, whether this kernel has it, and one system call for orders and
+//! completions alike.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, squeue};
+
+use super::token::Token;
+use crate::fault::{self, Call};
+use crate::sys;
+
+/// Orders that one system call takes; with more a second one is made.
+const ORDERS: u32 = 1024;
+/// Completions that wait without costing the kernel memory.
+const COMPLETIONS: u32 = 4096;
+
+pub(super) struct Ring {
+    ring: IoUring,
+    /// Only the thread that makes the first turn may use the rings, and from then on.
+    is_enabled: bool,
+    /// Orders that were given and have not ended.
+    pending: usize,
+}
+
+impl Ring {
+    pub(super) fn open() -> io::Result<Self> {
+        fault::check(Call::IoUringSetup)?;
+        let mut builder = IoUring::builder();
+        // One thread: no locks in the kernel, and completions are worked out when it asks for them, not in the middle of
+        // something else.
+        builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled();
+        builder.setup_submit_all().setup_cqsize(COMPLETIONS);
+        Ok(Self { ring: builder.build(ORDERS)?, is_enabled: false, pending: 0 })
+    }
+
+    pub(super) fn inner(&self) -> &IoUring {
+        &self.ring
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// A second descriptor for it: whoever has it may send messages there.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the call takes numbers and gives a descriptor that is ours alone.
+        unsafe { sys::owned(libc::fcntl(self.fd(), libc::F_DUPFD_CLOEXEC, 0)) }
+    }
+
+    /// Gives an order.
+    ///
+    /// # Safety
+    ///
+    /// Memory that it names has to live until it has ended.
+    pub(super) unsafe fn push(&mut self, order: squeue::Entry, token: Token) {
+        let order = order.user_data(token.to_raw());
+        self.pending += usize::from(token != Token::Cancel);
+        // SAFETY: as promised by our caller.
+        while unsafe { self.ring.submission().push(&order) }.is_err() {
+            if let Err(error) = self.enter(0, None) {
+                // It takes none until it has given some completions out.
+                log::debug!("io_uring takes no orders at present: {error}");
+            }
+        }
+    }
+
+    /// Ends an order before its time: it completes as cancelled, or as what it has become by then.
+    pub(super) fn cancel(&mut self, token: Token) {
+        let order = io_uring::opcode::AsyncCancel::new(token.to_raw()).build();
+        // SAFETY: it names no memory.
+        unsafe { self.push(order, Token::Cancel) };
+    }
+
+    /// Hands the orders over and waits until something is complete, at most for a time (None: for ever).
+    pub(super) fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+        fault::check(Call::EpollWait)?;
+        let mut timeout_ms = timeout_ms;
+        if !self.is_enabled {
+            self.ring.submitter().register_enable_rings()?;
+            self.is_enabled = true;
+            // Who has tried to wake us before could not.
+            timeout_ms = Some(0);
+        }
+        let (count, until) = match timeout_ms {
+            Some(0) => (0, None),
+            None => (1, None),
+            #[allow(clippy::cast_possible_truncation)] // less than a second
+            Some(ms) => (1, Some(Timespec::new().sec(ms / 1000).nsec((ms % 1000 * 1_000_000) as u32))),
+        };
+        match self.enter(count, until) {
+            // Nothing has come; or too much, which is worked on first.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Hands the orders over, and works out what comes of them at once.
+    pub(super) fn hand_over(&mut self) -> io::Result<()> {
+        self.enter(0, None)
+    }
+
+    fn enter(&mut self, count: u32, until: Option<Timespec>) -> io::Result<()> {
+        #[allow(clippy::cast_possible_truncation)] // at most ORDERS
+        let orders = self.ring.submission().len() as u32;
+        let submitter = self.ring.submitter();
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: the arguments are what the flags say.
+        let entered = unsafe {
+            match until {
+                None => submitter.enter::<libc::sigset_t>(orders, count, flags, None),
+                Some(until) => {
+                    let arguments = SubmitArgs::new().timespec(&until);
+                    submitter.enter(orders, count, flags | EnterFlags::EXT_ARG.bits(), Some(&arguments))
+                }
+            }
+        };
+        entered.map(drop)
+    }
+
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
+        let entry = self.ring.completion().next()?;
+        let is_last = !cqueue::more(entry.flags());
+        let token = Token::from_raw(entry.user_data());
+        if is_last && !matches!(token, Token::Cancel | Token::Wake) {
+            self.pending -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Ends all orders, so that nothing that they name is used any more.
+    fn end(&mut self) {
+        if !self.is_enabled || sys::forked() {
+            // Orders that were never handed over; or they are our parent's.
+            return;
+        }
+        // Descriptors of ours elsewhere keep the rings alive: closing this one would not do.
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        while self.pending > 0 && self.enter(0, None).is_ok() {
+            let before = self.pending;
+            while self.next().is_some() {}
+            if self.pending == before {
+                break;
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
