@@ -1,7 +1,7 @@
 # Ahoy: the socket server that C programs link. `make help` lists what this file can do.
 #
 # The usual variables work: PREFIX, LIBDIR, INCLUDEDIR, MANDIR, DESTDIR, CC, CFLAGS, LDFLAGS; V=1 shows the commands.
-# PROBES=1 builds the library with USDT probes (src/probes.rs), SMALL=1 without NATS and files. HOOKS=1 builds the
+# PROBES=1 builds the library with USDT probes (src/probes.rs), SMALL=1 without NATS, files and io_uring. HOOKS=1 builds the
 # variant for the fault tests, SAN=address and SAN=thread the ones for the sanitizers; these are never installed. Each
 # has a directory of its own.
 
@@ -148,7 +148,7 @@ NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf o
           mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-uring check-metrics check-examples check-package check-cluster check-asan
+STAGES := lint tidy check-rust check-c check-metrics check-examples check-package check-cluster check-asan
 
 .PHONY: test
 test: ## run every test (installs what the tests need)

@@ -764,7 +764,10 @@ typedef struct ahoy_server_options {
     ahoy_cluster_state_fn on_cluster_state;
     /** Another member of the cluster has come, gone, or changed its state. */
     ahoy_member_fn on_member;
-    /** What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4. */
+    /**
+     * What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4, as all that
+     * follows.
+     */
     int32_t driver;
 } ahoy_server_options;
 

@@ -22,6 +22,7 @@ pub(crate) enum Call {
     Connect,
     Recvmmsg,
     Sendmmsg,
+    #[cfg_attr(not(feature = "uring"), allow(dead_code))]
     IoUringSetup,
 }
 

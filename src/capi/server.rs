@@ -186,7 +186,8 @@ pub struct ahoy_server_options {
     /// Another member of the cluster has come, gone, or changed its state.
     pub on_member: ahoy_member_fn,
 
-    /// What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4.
+    /// What the workers run on: AHOY_DRIVER_AUTO, AHOY_DRIVER_EPOLL or AHOY_DRIVER_URING. Since 0.4, as all that
+    /// follows.
     pub driver: i32,
 }
 

@@ -12,6 +12,7 @@
 mod batch;
 mod epoll;
 mod socket;
+#[cfg(feature = "uring")]
 mod uring;
 mod waker;
 
@@ -22,6 +23,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 pub(crate) use epoll::Epoll;
+#[cfg(feature = "uring")]
 pub(crate) use uring::Uring;
 pub(crate) use waker::Waker;
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+#[cfg(feature = "uring")]
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::conn::outbox::Outbox;
 use crate::fault::Call;
@@ -57,6 +59,7 @@ pub(super) fn accept(listener: RawFd) -> io::Result<(OwnedFd, Peer)> {
 }
 
 /// The other end of a connected socket.
+#[cfg(feature = "uring")]
 pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
     let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
     let mut length = ADDRESS_BYTES;

@@ -3,9 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use io_uring::opcode::MsgRingData;
-use io_uring::types::Fd;
-
+#[cfg(feature = "uring")]
+use super::uring;
 use crate::fault::{self, Call};
 use crate::sys;
 
@@ -15,46 +14,39 @@ use crate::sys;
 pub(crate) struct Waker {
     descriptor: OwnedFd,
     /// What the message to the rings is called.
+    #[cfg(feature = "uring")]
     message: Option<u64>,
 }
-
-/// Sends a message to the rings of another thread; who sends it needs none of its own (Linux 6.13).
-const IORING_REGISTER_SEND_MSG_RING: libc::c_long = 31;
 
 impl Waker {
     pub(crate) fn new() -> io::Result<Self> {
         fault::check(Call::Eventfd)?;
         // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
         let descriptor = unsafe { sys::owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }?;
-        Ok(Self { descriptor, message: None })
+        Ok(Self {
+            descriptor,
+            #[cfg(feature = "uring")]
+            message: None,
+        })
     }
 
     /// One that completes something of that name in these rings, which are not used yet. There is nothing to drain.
+    #[cfg(feature = "uring")]
     pub(super) fn of_ring(descriptor: OwnedFd, message: u64) -> io::Result<Self> {
         let waker = Self { descriptor, message: Some(message) };
         // Rings that are not used yet take no message; a kernel that has no such messages says something else.
-        match waker.send(message) {
+        match uring::send_message(waker.as_fd(), message) {
             Err(error) if error.raw_os_error() == Some(libc::EBADFD) => Ok(waker),
             Err(error) => Err(error),
             Ok(()) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    fn send(&self, message: u64) -> io::Result<()> {
-        let order = MsgRingData::new(Fd(self.descriptor.as_raw_fd()), 0, message, None).build();
-        // SAFETY: the order is readable, and names no memory.
-        match unsafe {
-            libc::syscall(libc::SYS_io_uring_register, -1, IORING_REGISTER_SEND_MSG_RING, &raw const order, 1)
-        } {
-            0.. => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
     /// Makes it readable. It can only fail when it is readable already: what has come is looked at before the next wait.
     pub(crate) fn wake(&self) {
+        #[cfg(feature = "uring")]
         if let Some(message) = self.message {
-            return drop(self.send(message));
+            return drop(uring::send_message(self.as_fd(), message));
         }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the eight bytes are readable.

@@ -11,7 +11,9 @@ use super::shared::{FRAMING_OWN, ServerShared, Team};
 use super::worker::{Listening, Runs, Worker};
 use super::{Handler, OwnLoop, Server, ServerId};
 use crate::cluster::Cluster;
-use crate::driver::{Driver, Epoll, Uring, Waker};
+#[cfg(feature = "uring")]
+use crate::driver::Uring;
+use crate::driver::{Driver, Epoll, Waker};
 use crate::fault::{self, Call};
 use crate::log::silence_panics;
 use crate::net::{Endpoint, ListenMode, Listener, Target, systemd};
@@ -131,7 +133,10 @@ fn open_workers(
     }
     match chosen {
         DriverChoice::Auto | DriverChoice::Epoll => open::<Epoll>(shared, count, own_loop),
+        #[cfg(feature = "uring")]
         DriverChoice::Uring => open::<Uring>(shared, count, own_loop),
+        #[cfg(not(feature = "uring"))]
+        DriverChoice::Uring => Err(Error::new(Status::Unsupported, "this libahoy is built without io_uring")),
     }
 }
 

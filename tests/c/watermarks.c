@@ -40,13 +40,14 @@ static void read_pieces_of(int fd, size_t bytes) {
     for (size_t got = 0; got < bytes; got += PIECE_BYTES) recv_exact(fd, piece, PIECE_BYTES);
 }
 
-/* Sends until the system takes no more: a turn ends with sending, and the second round trip needs another turn. */
+/* Sends until the system takes no more: a turn ends with sending, or the next begins with it and ends with what came of
+ * that; the third round trip needs one more. */
 static size_t fill_system(ahoy_server server, ahoy_conn conn) {
     size_t sent = 0;
     do {
         send_pieces_of(conn, PIECE_BYTES);
         sent += PIECE_BYTES;
-        round_trip(server), round_trip(server);
+        round_trip(server), round_trip(server), round_trip(server);
     } while (ahoy_conn_queued(conn) == 0);
     return sent;
 }

@@ -31,6 +31,7 @@ use socket2::SockRef;
 use self::accepting::Accepts;
 use self::buffers::Buffers;
 use self::ring::Ring;
+pub(crate) use self::ring::send_message;
 use self::sending::Messages;
 use self::stream::{State, Stream, find};
 use self::token::Token;
@@ -240,6 +241,7 @@ impl Driver for Uring {
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         self.release_used();
+        let is_first = self.ring.enable()?;
         self.bring_in_line();
         self.accepts.give_orders(&mut self.ring);
         // It watches what it has to.
@@ -250,7 +252,8 @@ impl Driver for Uring {
             // SAFETY: it names no memory.
             unsafe { self.ring.push(order, Token::Rest) };
         }
-        let has_more = !self.done.is_empty()
+        let has_more = is_first
+            || !self.done.is_empty()
             || !self.resumed.is_empty()
             || !self.fresh.is_empty()
             || self.accepts.has_more()
@@ -258,7 +261,9 @@ impl Driver for Uring {
             || self.rest.has_more()
             || self.ring.has_completions();
         let waited = self.ring.wait(if has_more { Some(0) } else { timeout_ms });
-        self.messages.reuse();
+        if self.ring.is_handed_over() {
+            self.messages.reuse();
+        }
         waited
     }
 
@@ -316,8 +321,11 @@ impl Uring {
         }
     }
 
-    /// Gives the kernel a buffer that was used up by what was told before.
+    /// Gives the kernel a buffer that was used up by what was told before, and the system what was held.
     fn release_used(&mut self) {
+        if !self.told.is_empty() {
+            self.told = Vec::new();
+        }
         if let Some(id) = self.used.take() {
             self.buffers.offer(id);
         }
@@ -355,7 +363,8 @@ impl Uring {
     fn close_if_done(&mut self, index: u32) {
         let conn = self.id(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.orders > 0 || !stream.state.has(State::CLOSING) {
+        // Of lost rings no order ends, and none does anything any more.
+        if stream.orders > 0 && !self.ring.is_lost() || !stream.state.has(State::CLOSING) {
             return;
         }
         // On the list its place stays until then.

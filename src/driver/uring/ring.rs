@@ -2,10 +2,10 @@
 //! completions alike.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, squeue};
+use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::token::Token;
 use crate::fault::{self, Call};
@@ -22,6 +22,8 @@ pub(super) struct Ring {
     is_enabled: bool,
     /// Orders that were given and have not ended.
     pending: usize,
+    /// The kernel does not take orders any more: somebody else in the process has closed the descriptor.
+    is_lost: bool,
 }
 
 impl Ring {
@@ -32,7 +34,7 @@ impl Ring {
         // something else.
         builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled();
         builder.setup_submit_all().setup_cqsize(COMPLETIONS);
-        Ok(Self { ring: builder.build(ORDERS)?, is_enabled: false, pending: 0 })
+        Ok(Self { ring: builder.build(ORDERS)?, is_enabled: false, pending: 0, is_lost: false })
     }
 
     pub(super) fn inner(&self) -> &IoUring {
@@ -56,33 +58,34 @@ impl Ring {
     /// Memory that it names has to live until it has ended.
     pub(super) unsafe fn push(&mut self, order: squeue::Entry, token: Token) {
         let order = order.user_data(token.to_raw());
-        self.pending += usize::from(token != Token::Cancel);
         // SAFETY: as promised by our caller.
-        while unsafe { self.ring.submission().push(&order) }.is_err() {
-            if let Err(error) = self.enter(0, None) {
-                // It takes none until it has given some completions out.
-                log::debug!("io_uring takes no orders at present: {error}");
-            }
+        while !self.is_lost && unsafe { self.ring.submission().push(&order) }.is_err() {
+            // It may take none until it has worked out what comes of others, which this does, too.
+            let _ = self.enter(0, None);
         }
+        self.pending += usize::from(!self.is_lost && token != Token::Cancel);
     }
 
     /// Ends an order before its time: it completes as cancelled, or as what it has become by then.
     pub(super) fn cancel(&mut self, token: Token) {
-        let order = io_uring::opcode::AsyncCancel::new(token.to_raw()).build();
+        let order = opcode::AsyncCancel::new(token.to_raw()).build();
         // SAFETY: it names no memory.
         unsafe { self.push(order, Token::Cancel) };
+    }
+
+    /// From here on the rings are this thread's, and others may wake it. True: they could not, so far.
+    pub(super) fn enable(&mut self) -> io::Result<bool> {
+        if self.is_enabled {
+            return Ok(false);
+        }
+        self.ring.submitter().register_enable_rings()?;
+        self.is_enabled = true;
+        Ok(true)
     }
 
     /// Hands the orders over and waits until something is complete, at most for a time (None: for ever).
     pub(super) fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         fault::check(Call::EpollWait)?;
-        let mut timeout_ms = timeout_ms;
-        if !self.is_enabled {
-            self.ring.submitter().register_enable_rings()?;
-            self.is_enabled = true;
-            // Who has tried to wake us before could not.
-            timeout_ms = Some(0);
-        }
         let (count, until) = match timeout_ms {
             Some(0) => (0, None),
             None => (1, None),
@@ -94,6 +97,15 @@ impl Ring {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             result => result,
         }
+    }
+
+    /// Whether the kernel has all orders, and does not look at anything any more that they name for that moment only.
+    pub(super) fn is_handed_over(&mut self) -> bool {
+        self.ring.submission().is_empty()
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// Hands the orders over, and works out what comes of them at once.
@@ -116,7 +128,10 @@ impl Ring {
                 }
             }
         };
-        entered.map(drop)
+        entered.map(drop).inspect_err(|error| {
+            let is_passing = [libc::ETIME, libc::EBUSY, libc::EAGAIN, libc::EINTR, libc::ENOMEM];
+            self.is_lost = !error.raw_os_error().is_some_and(|number| is_passing.contains(&number));
+        })
     }
 
     pub(super) fn has_completions(&mut self) -> bool {
@@ -154,5 +169,17 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Sends a message to rings from wherever, also from a thread that has none of its own (Linux 6.13).
+pub(crate) fn send_message(rings: BorrowedFd<'_>, message: u64) -> io::Result<()> {
+    const IORING_REGISTER_SEND_MSG_RING: libc::c_long = 31;
+    let order = opcode::MsgRingData::new(types::Fd(rings.as_raw_fd()), 0, message, None).build();
+    // SAFETY: the order is readable, and names no memory.
+    match unsafe { libc::syscall(libc::SYS_io_uring_register, -1, IORING_REGISTER_SEND_MSG_RING, &raw const order, 1) }
+    {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
