@@ -46,7 +46,13 @@ impl Waker {
     pub(crate) fn wake(&self) {
         #[cfg(feature = "uring")]
         if let Some(message) = self.message {
-            return drop(uring::send_message(self.as_fd(), message));
+            // It takes a little memory. A wake-up that is lost is lost for good.
+            let is_passing =
+                |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR));
+            while uring::send_message(self.as_fd(), message).is_err_and(|error| is_passing(&error)) {
+                std::thread::yield_now();
+            }
+            return;
         }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the eight bytes are readable.

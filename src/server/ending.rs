@@ -26,7 +26,6 @@ impl<D: Driver> Worker<D> {
             }
             // What a thread asked for before it stopped the server is done before the stop.
             self.carry_out_commands();
-            self.has_stopped = true;
             for listener in 0..self.listeners.len() {
                 let Some(Some(socket)) = self.listeners.get(listener) else { continue };
                 // Peers of a datagram socket are heard to the end; but where a successor reads from it, too, what comes is the
@@ -35,6 +34,9 @@ impl<D: Driver> Worker<D> {
                     self.unlisten(listener);
                 }
             }
+            // Who was accepted by now is served like those before.
+            self.handle_events();
+            self.has_stopped = true;
             // What has arrived by now, from those who were accepted, is served.
             if self.driver.wait(Some(0)).is_ok() {
                 self.handle_events();

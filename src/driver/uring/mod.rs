@@ -347,8 +347,8 @@ impl Uring {
             Token::Accept(number) => self.accepts.accepted(number, result, flags),
             Token::Receive(index) => self.received(index, result, flags),
             Token::Send(index) => self.sent(index, result),
-            Token::Room(index) => self.has_room(index),
-            Token::Watch(index) => self.broken(index, result),
+            Token::Room(index) => self.has_room(index, result, flags),
+            Token::Watch(index) => self.broken(index, result, flags),
         }
     }
 

@@ -55,8 +55,8 @@ impl Uring {
                 if stream.state.set(State::WATCHED, true) {
                     continue;
                 }
-                // What breaks is told whether asked for or not.
-                (opcode::PollAdd::new(fd, 0).build(), Token::Watch(index))
+                // What breaks is told whether asked for or not; and the end of the peer's side, which is not meant.
+                (opcode::PollAdd::new(fd, 0).multi(true).build(), Token::Watch(index))
             };
             stream.orders += 1;
             // SAFETY: the orders name no memory but the ring's own buffers.
@@ -68,7 +68,8 @@ impl Uring {
     pub(super) fn receive_first(&mut self, index: u32) -> Step {
         let conn = self.id(index);
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        let is_due = stream.state.has(State::FRESH) && stream.state.has(State::READING);
+        let is_due =
+            stream.state.has(State::FRESH) && stream.state.has(State::READING) && !stream.state.has(State::ENDED);
         let Some(socket) = stream.socket.as_ref().filter(|_| is_due && !stream.state.has(State::CLOSING)) else {
             return Step::Next;
         };
@@ -130,7 +131,8 @@ impl Uring {
             _ => {
                 stream.state.set(State::ENDED, true);
                 let end = if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result)) };
-                if is_reading {
+                // That it is broken is told at once; that it has ended waits for the worker to read.
+                if is_reading || end.is_err() && !stream.state.has(State::READING) {
                     Step::Tell(match end {
                         Ok(()) => Event::Ended { conn },
                         Err(error) => Event::Failed { conn, error },
@@ -175,28 +177,35 @@ impl Uring {
     }
 
     /// A stream that nobody reads from is broken, or is watched no more.
-    pub(super) fn broken(&mut self, index: u32, result: i32) -> Step {
+    pub(super) fn broken(&mut self, index: u32, result: i32, flags: u32) -> Step {
+        const BROKEN: i32 = (libc::POLLERR | libc::POLLHUP) as i32;
         let conn = self.id(index);
-        self.ended(index);
+        let is_last = !cqueue::more(flags);
+        if is_last {
+            self.ended(index);
+        }
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        stream.state.set(State::UNWATCHING, false);
-        if stream.state.has(State::CLOSING) {
+        if is_last {
+            stream.state.set(State::UNWATCHING, false);
             stream.state.set(State::WATCHED, false);
+        }
+        if stream.state.has(State::CLOSING) {
             self.close_if_done(index);
             return Step::Next;
         }
-        if result < 0 {
-            stream.state.set(State::WATCHED, false);
-            self.change(index);
-            return Step::Next;
-        }
-        match stream.socket.as_ref().map(|socket| SockRef::from(socket).take_error()) {
-            Some(Ok(Some(error)) | Err(error)) => {
-                stream.state.set(State::WATCHED, false);
-                Step::Tell(Event::Failed { conn, error })
+        let error = match stream.socket.as_ref().map(|socket| SockRef::from(socket).take_error()) {
+            Some(Ok(Some(error)) | Err(error)) if result > 0 && result & BROKEN != 0 => Some(error),
+            // Ended, on one side or both.
+            _ => None,
+        };
+        if is_last && error.is_none() {
+            if result < 0 {
+                self.change(index);
+            } else {
+                // It stays marked as watched until the worker reads again, or it would be told for ever.
+                stream.state.set(State::WATCHED, true);
             }
-            // Ended on both sides: it stays marked as watched, or it would be told for ever, until the worker reads again.
-            _ => Step::Next,
         }
+        error.map_or(Step::Next, |error| Step::Tell(Event::Failed { conn, error }))
     }
 }

@@ -87,7 +87,8 @@ impl Ring {
     pub(super) fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         fault::check(Call::EpollWait)?;
         let (count, until) = match timeout_ms {
-            Some(0) => (0, None),
+            // Without a number the kernel would work out a few only.
+            Some(0) => (COMPLETIONS, Some(Timespec::new())),
             None => (1, None),
             #[allow(clippy::cast_possible_truncation)] // less than a second
             Some(ms) => (1, Some(Timespec::new().sec(ms / 1000).nsec((ms % 1000 * 1_000_000) as u32))),
@@ -154,7 +155,9 @@ impl Ring {
             // Orders that were never handed over; or they are our parent's.
             return;
         }
-        // Descriptors of ours elsewhere keep the rings alive: closing this one would not do.
+        // Descriptors of ours elsewhere keep the rings alive: closing this one would not do. What is to be cancelled has to
+        // be there first.
+        let _ = self.enter(0, None);
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
         while self.pending > 0 && self.enter(0, None).is_ok() {
             let before = self.pending;

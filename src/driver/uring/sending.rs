@@ -2,7 +2,7 @@
 
 use std::io;
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue, types};
 
 use super::stream::{State, find};
 use super::token::Token;
@@ -162,25 +162,47 @@ impl Uring {
             outbox.compact();
         }
         self.done.push_back(Event::Blocked { conn, unsent });
+        self.ask_for_room(conn.index(), false);
+    }
+
+    /// `goes_on`: each time that there is more room, not only once.
+    fn ask_for_room(&mut self, index: u32, goes_on: bool) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.state.set(State::AWAITS_ROOM, true) {
             return;
         }
         stream.orders += 1;
-        let order = opcode::PollAdd::new(types::Fd(stream.fd()), libc::POLLOUT as u32).build();
+        let order = opcode::PollAdd::new(types::Fd(stream.fd()), libc::POLLOUT as u32).multi(goes_on).build();
         // SAFETY: it names no memory.
-        unsafe { self.ring.push(order, Token::Room(conn.index())) };
+        unsafe { self.ring.push(order, Token::Room(index)) };
     }
 
     /// There is room again; or the stream is broken, which the next send tells.
-    pub(super) fn has_room(&mut self, index: u32) -> Step {
+    pub(super) fn has_room(&mut self, index: u32, result: i32, flags: u32) -> Step {
         let conn = self.id(index);
-        self.ended(index);
+        let is_last = !cqueue::more(flags);
+        if is_last {
+            self.ended(index);
+        }
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        stream.state.set(State::AWAITS_ROOM, false);
-        stream.state.set(State::BLOCKED, false);
+        if is_last {
+            stream.state.set(State::AWAITS_ROOM, false);
+        }
         if stream.state.has(State::CLOSING) {
             self.close_if_done(index);
-        } else if stream.outbox.is_some() {
+            return Step::Next;
+        }
+        const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) as i32;
+        if result > 0 && result & ROOM == 0 {
+            // Only that the peer has ended its side, which the kernel tells whether asked for or not: to ask again for once
+            // would have the same answer for ever.
+            self.ask_for_room(index, true);
+            return Step::Next;
+        }
+        if !stream.state.set(State::BLOCKED, false) {
+            return Step::Next;
+        }
+        if stream.outbox.is_some() {
             self.send_outbox(conn);
         }
         Step::Next
