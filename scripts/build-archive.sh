@@ -43,7 +43,7 @@ case $variant in
     probes) options+=(--features probes) ;;
     small) options+=(--no-default-features) ;;
     # The faults are the engine's: without what carries clusters it is built sooner.
-    hooks) options+=(--no-default-features --features test-hooks,uring) ;;
+    hooks) options+=(--no-default-features --features "test-hooks uring") ;;
     asan)
         target_dir+=/asan
         sanitize address
