@@ -26,6 +26,9 @@ impl<D: Driver> Worker<D> {
             }
             // What a thread asked for before it stopped the server is done before the stop.
             self.carry_out_commands();
+            if sys::forked() {
+                return;
+            }
             for listener in 0..self.listeners.len() {
                 let Some(Some(socket)) = self.listeners.get(listener) else { continue };
                 // Peers of a datagram socket are heard to the end; but where a successor reads from it, too, what comes is the

@@ -72,10 +72,7 @@ int main(void) {
     /* The rings are one thread's: a loop of the program's own may be any. */
     refused(OPTIONS(.workers = AHOY_WORKERS_NONE, .driver = AHOY_DRIVER_URING), AHOY_ERR_UNSUPPORTED);
 
-    ahoy_server server;
-    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING);
-    if (ahoy_server_start(&options, &server) == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-    ahoy_server_free(server);
+    need_uring();
     served(AHOY_DRIVER_URING, 1, "io_uring");
     served(AHOY_DRIVER_URING, 3, "io_uring");
     return 0;

@@ -68,10 +68,7 @@ static void takes_late(int32_t driver) {
 
 int main(void) {
     takes_nothing(AHOY_DRIVER_EPOLL), takes_late(AHOY_DRIVER_EPOLL);
-    ahoy_server server;
-    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING);
-    if (ahoy_server_start(&options, &server) == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-    ahoy_server_free(server);
+    need_uring();
     takes_nothing(AHOY_DRIVER_URING), takes_late(AHOY_DRIVER_URING);
     return 0;
 }

@@ -123,10 +123,7 @@ int main(void) {
     deadline_seconds(120);
     if (!descriptors_allow(2 * SPEAKERS + 100)) skip_test("too few descriptors");
     many_bytes(AHOY_DRIVER_EPOLL), many_words(AHOY_DRIVER_EPOLL);
-    ahoy_server server;
-    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING);
-    if (ahoy_server_start(&options, &server) == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-    ahoy_server_free(server);
+    need_uring();
     many_bytes(AHOY_DRIVER_URING), many_words(AHOY_DRIVER_URING);
     return 0;
 }

@@ -19,10 +19,7 @@ static void refused(const char *call, int error, int skip, ahoy_status status) {
 }
 
 int main(void) {
-    ahoy_server server;
-    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING);
-    if (ahoy_server_start(&options, &server) == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-    ahoy_server_free(server);
+    need_uring();
     /* Of the first worker, and of the last. */
     for (int skip = 0; skip < 3; skip += 2) {
         refused("io_uring_setup", ENOMEM, skip, AHOY_ERR_MEMORY);

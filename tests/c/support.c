@@ -159,18 +159,27 @@ void latch_wait_at(const char *file, int line, const char *what, latch *latch, l
 
 /* ---- Servers --------------------------------------------------------------------------------- */
 
+void need_uring(void) {
+    static atomic_bool is_there;
+    ahoy_server server;
+    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING, .workers = 1);
+    if (is_there) return;
+    ahoy_status status = ahoy_server_start(&options, &server);
+    if (status == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
+    CHECK_OK(status);
+    ahoy_server_free(server);
+    is_there = true;
+}
+
 ahoy_server start(ahoy_server_options options) {
     ahoy_server server = { 0 };
     const char *driver = getenv("TEST_DRIVER");
     /* A loop of one's own runs on epoll. */
     if (driver && !strcmp(driver, "uring") && !options.driver && options.workers != AHOY_WORKERS_NONE) {
+        need_uring();
         options.driver = AHOY_DRIVER_URING;
-        ahoy_status status = ahoy_server_start(&options, &server);
-        if (status == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-        CHECK_OK(status);
-    } else {
-        CHECK_OK(ahoy_server_start(&options, &server));
     }
+    CHECK_OK(ahoy_server_start(&options, &server));
     CHECK(server.id != 0);
     return server;
 }

@@ -99,6 +99,9 @@ void latch_wait_at(const char *file, int line, const char *what, latch *latch, l
 /* Starts a server, or fails the test. */
 ahoy_server start(ahoy_server_options options);
 
+/* Skips what follows where there is no io_uring. */
+void need_uring(void);
+
 /* The counts of a server, or fails the test. */
 ahoy_stats stats_of(ahoy_server server);
 

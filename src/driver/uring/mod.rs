@@ -3,9 +3,9 @@
 //!
 //! A stream is received from with one order for as long as it goes on. In the turn in which it comes there is none yet: a
 //! client that speaks first has often spoken by then, and one that is greeted and closed at once never costs an order, nor
-//! the end of one. What comes after the worker has paused a stream, and
-//! before the kernel has heard of that, is held. A send is tried without waiting: what the kernel cannot take at once comes
-//! back, and is sent again when there is room; so no memory of an outbox is the kernel's for longer than one system call.
+//! the end of one. What comes after the worker has paused a stream, and before the kernel has heard of that, is held. A send
+//! is tried without waiting: what the kernel cannot take at once comes back, and is sent again when there is room; so no
+//! memory of an outbox is the kernel's for longer than one system call.
 //!
 //! What is no stream, datagrams and sockets that connect, runs on readiness in here, too: sent and received in batches,
 //! datagrams gain nothing. Its epoll is one more thing that the rings wait for.
@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -89,9 +90,10 @@ impl Driver for Uring {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a loop of the program's own runs on epoll"));
         }
         let ring = Ring::open()?;
-        let buffers = Buffers::register(ring.inner(), config.receive_bytes_max)?;
         let waker = Arc::new(Waker::of_ring(ring.duplicate()?, Token::Wake.to_raw())?);
         let rest = Epoll::open(config)?;
+        // Last: when something fails the rings, which know them, have to go first.
+        let buffers = Buffers::register(ring.inner(), config.receive_bytes_max)?;
         Ok(Self {
             ring,
             buffers,
@@ -264,6 +266,10 @@ impl Driver for Uring {
         if self.ring.is_handed_over() {
             self.messages.reuse();
         }
+        if self.ring.is_lost() {
+            // Those that wait for the end of their orders wait in vain.
+            (0..self.streams.len()).for_each(|index| self.close_if_done(index));
+        }
         waited
     }
 
@@ -352,11 +358,20 @@ impl Uring {
         }
     }
 
-    /// An order of the stream's has ended.
-    fn ended(&mut self, index: u32) {
-        if let Some(stream) = self.streams.get_mut(index) {
+    /// A completion has come for an order of the stream's, which these flags stand for; if it is the last, the order has ended.
+    /// Says whether it is. None: nothing is to be told of the stream any more.
+    fn completed(&mut self, index: u32, flags: u32, order: u16) -> Option<bool> {
+        let stream = self.streams.get_mut(index)?;
+        let is_last = !cqueue::more(flags);
+        if is_last {
             stream.orders -= 1;
+            stream.state.set(order, false);
         }
+        if stream.state.has(State::CLOSING) {
+            self.close_if_done(index);
+            return None;
+        }
+        Some(is_last)
     }
 
     /// Closes a stream that is to be closed, when the kernel has no order of it any more.
@@ -371,11 +386,15 @@ impl Uring {
         let is_changed = stream.state.has(State::CHANGED);
         let Stream { socket, outbox, state, .. } = std::mem::take(stream);
         stream.state.set(State::CHANGED, is_changed);
-        if let Some(socket) = socket
-            && state.has(State::RESET)
-        {
-            // What is queued in the system is thrown away, and TCP says so.
-            let _ = SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+        if let Some(socket) = &socket {
+            if state.has(State::RESET) {
+                // What is queued in the system is thrown away, and TCP says so.
+                let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+            }
+            if self.ring.is_lost() {
+                // The orders of lost rings keep it open.
+                let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+            }
         }
         self.done.push_back(Event::Closed { conn, outbox });
     }

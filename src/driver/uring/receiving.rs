@@ -98,19 +98,8 @@ impl Uring {
             }
             self.buffers.piece(id, usize::try_from(result).unwrap_or(0))
         });
-        let is_last = !cqueue::more(flags);
-        if is_last {
-            self.ended(index);
-        }
+        let Some(is_last) = self.completed(index, flags, State::RECEIVING | State::PAUSING) else { return Step::Next };
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        if is_last {
-            stream.state.set(State::RECEIVING, false);
-            stream.state.set(State::PAUSING, false);
-        }
-        if stream.state.has(State::CLOSING) {
-            self.close_if_done(index);
-            return Step::Next;
-        }
         let is_reading = stream.state.has(State::READING) && stream.held.is_none();
         let result = if result > 0 { fault_in(Call::Recv).map_or(result, |error| -error) } else { result };
         let step = match result {
@@ -180,19 +169,8 @@ impl Uring {
     pub(super) fn broken(&mut self, index: u32, result: i32, flags: u32) -> Step {
         const BROKEN: i32 = (libc::POLLERR | libc::POLLHUP) as i32;
         let conn = self.id(index);
-        let is_last = !cqueue::more(flags);
-        if is_last {
-            self.ended(index);
-        }
+        let Some(is_last) = self.completed(index, flags, State::WATCHED | State::UNWATCHING) else { return Step::Next };
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        if is_last {
-            stream.state.set(State::UNWATCHING, false);
-            stream.state.set(State::WATCHED, false);
-        }
-        if stream.state.has(State::CLOSING) {
-            self.close_if_done(index);
-            return Step::Next;
-        }
         let error = match stream.socket.as_ref().map(|socket| SockRef::from(socket).take_error()) {
             Some(Ok(Some(error)) | Err(error)) if result > 0 && result & BROKEN != 0 => Some(error),
             // Ended, on one side or both.

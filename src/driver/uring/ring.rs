@@ -2,7 +2,7 @@
 //! completions alike.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
@@ -85,7 +85,7 @@ impl Ring {
 
     /// Hands the orders over and waits until something is complete, at most for a time (None: for ever).
     pub(super) fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
-        fault::check(Call::EpollWait)?;
+        fault::check(Call::EpollWait).inspect_err(|error| self.look_at(error))?;
         let (count, until) = match timeout_ms {
             // Without a number the kernel would work out a few only.
             Some(0) => (COMPLETIONS, Some(Timespec::new())),
@@ -129,18 +129,22 @@ impl Ring {
                 }
             }
         };
-        entered.map(drop).inspect_err(|error| {
-            let is_passing = [libc::ETIME, libc::EBUSY, libc::EAGAIN, libc::EINTR, libc::ENOMEM];
-            self.is_lost = !error.raw_os_error().is_some_and(|number| is_passing.contains(&number));
-        })
+        entered.map(drop).inspect_err(|error| self.look_at(error))
+    }
+
+    /// Whether an error will pass; otherwise the rings are lost.
+    fn look_at(&mut self, error: &io::Error) {
+        let passing = [libc::ETIME, libc::EBUSY, libc::EAGAIN, libc::EINTR, libc::ENOMEM];
+        self.is_lost |= !error.raw_os_error().is_some_and(|number| passing.contains(&number));
     }
 
     pub(super) fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
+        !self.is_lost && !self.ring.completion().is_empty()
     }
 
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
-        let entry = self.ring.completion().next()?;
+        // What lost rings have left is nobody's any more: the streams are closed without it.
+        let entry = if self.is_lost { None } else { self.ring.completion().next() }?;
         let is_last = !cqueue::more(entry.flags());
         let token = Token::from_raw(entry.user_data());
         if is_last && !matches!(token, Token::Cancel | Token::Wake) {
@@ -161,7 +165,12 @@ impl Ring {
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
         while self.pending > 0 && self.enter(0, None).is_ok() {
             let before = self.pending;
-            while self.next().is_some() {}
+            while let Some(entry) = self.next() {
+                if let (Token::Accept(_), fd @ 0..) = (Token::from_raw(entry.user_data()), entry.result()) {
+                    // SAFETY: the descriptor was just given to us.
+                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
             if self.pending == before {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use io_uring::{cqueue, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 
 use super::stream::{State, find};
 use super::token::Token;
@@ -105,9 +105,9 @@ impl Uring {
 
     pub(super) fn sent(&mut self, index: u32, result: i32) -> Step {
         let conn = self.id(index);
-        self.ended(index);
         self.sending -= 1;
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
+        stream.orders -= 1;
         if matches!(-result, libc::EAGAIN | libc::EINTR) {
             stream.state.set(State::BLOCKED, result == -libc::EAGAIN);
             self.send_outbox(conn);
@@ -179,20 +179,12 @@ impl Uring {
 
     /// There is room again; or the stream is broken, which the next send tells.
     pub(super) fn has_room(&mut self, index: u32, result: i32, flags: u32) -> Step {
+        const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) as i32;
         let conn = self.id(index);
-        let is_last = !cqueue::more(flags);
-        if is_last {
-            self.ended(index);
-        }
-        let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        if is_last {
-            stream.state.set(State::AWAITS_ROOM, false);
-        }
-        if stream.state.has(State::CLOSING) {
-            self.close_if_done(index);
+        if self.completed(index, flags, State::AWAITS_ROOM).is_none() {
             return Step::Next;
         }
-        const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) as i32;
+        let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
         if result > 0 && result & ROOM == 0 {
             // Only that the peer has ended its side, which the kernel tells whether asked for or not: to ask again for once
             // would have the same answer for ever.
