@@ -8,6 +8,7 @@
 mod connecting;
 mod datagrams;
 mod entry;
+mod timer;
 mod token;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +22,7 @@ use socket2::SockRef;
 
 use self::datagrams::{DatagramSocket, Inbound, Pending};
 use self::entry::{End, Entry, Peer, Watched, find, write};
+use self::timer::open_timer;
 use self::token::Token;
 use super::{Carries, Config, Driver, Event, Origin, Waker, socket};
 use crate::conn::chunks::Chunks;
@@ -298,6 +300,8 @@ impl Driver for Epoll {
                     self.set_timer(None);
                     Step::Next
                 }
+                // Whoever waits in here looks at them next.
+                Token::Rings => Step::Next,
                 Token::Listener(listener) => self.accept(listener),
                 Token::Datagrams(listener) => self.receive_datagrams(listener, event.events),
                 Token::Attempt(attempt) => self.connected(attempt),
@@ -336,22 +340,10 @@ enum Step {
 }
 
 impl Epoll {
-    /// Makes the timer go off after a time; None: switches it off.
-    fn set_timer(&mut self, timeout_ms: Option<u64>) {
-        let Some(timer) = self.timer.as_ref().filter(|_| self.is_armed || timeout_ms.is_some()) else { return };
-        self.is_armed = timeout_ms.is_some();
-        // A time of zero would switch it off.
-        let value = match timeout_ms {
-            None => libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            Some(0) => libc::timespec { tv_sec: 0, tv_nsec: 1 },
-            Some(ms) => libc::timespec {
-                tv_sec: libc::time_t::try_from(ms / 1000).unwrap_or(libc::time_t::MAX),
-                tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
-            },
-        };
-        let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        // SAFETY: the struct is readable and the descriptor a timer.
-        unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const once, std::ptr::null_mut()) };
+    /// Lets waits end when rings of io_uring have something to tell.
+    #[cfg(feature = "uring")]
+    pub(super) fn watch_rings(&self, rings: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, rings, IN, Token::Rings)
     }
 
     /// Takes a connection on.
@@ -486,10 +478,4 @@ impl Epoll {
         let _ = self.control(libc::EPOLL_CTL_DEL, socket, 0, Token::Conn(conn));
         Step::Next
     }
-}
-
-fn open_timer() -> io::Result<OwnedFd> {
-    fault::check(Call::Timerfd)?;
-    // SAFETY: the call takes two numbers and gives a descriptor that is ours alone.
-    unsafe { sys::owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)) }
 }

@@ -9,6 +9,10 @@
 //!
 //! What is no stream, datagrams and sockets that connect, runs on readiness in here, too: sent and received in batches,
 //! datagrams gain nothing. Its epoll is one more thing that the rings wait for.
+//!
+//! Workers that share listeners wait the other way round: their rings are one more thing that their epoll waits for, and it
+//! is from there that they accept. Rings that accept are woken in the order in which they came, also while their worker is busy, and
+//! whoever comes waits for it; epoll wakes one that does nothing.
 
 mod accepting;
 mod buffers;
@@ -45,6 +49,9 @@ use crate::sys;
 /// After a new stream that had not spoken yet, so many are not tried.
 const UNTRIED_AFTER_MISS: u32 = 16;
 
+/// Turns and completions, counted together, after which a worker that need not wait looks for those who come.
+const REST_AFTER: usize = 32;
+
 pub(crate) struct Uring {
     // Dropped before the memory that its orders name.
     ring: Ring,
@@ -54,6 +61,10 @@ pub(crate) struct Uring {
     streams: Chunks<Stream>,
     /// What is no stream.
     rest: Epoll,
+    /// The listeners are in there, too, and it is what the worker waits in.
+    waits_in_rest: bool,
+    /// Turns and completions since it was last looked into.
+    since_rest: usize,
     /// The kernel tells when that has something to tell.
     is_rest_watched: bool,
     /// It has something.
@@ -92,6 +103,9 @@ impl Driver for Uring {
         let ring = Ring::open()?;
         let waker = Arc::new(Waker::of_ring(ring.duplicate()?, Token::Wake.to_raw())?);
         let rest = Epoll::open(config)?;
+        if config.shares_listeners {
+            rest.watch_rings(ring.as_fd())?;
+        }
         // Last: when something fails the rings, which know them, have to go first.
         let buffers = Buffers::register(ring.inner(), config.receive_bytes_max)?;
         Ok(Self {
@@ -101,6 +115,8 @@ impl Driver for Uring {
             accepts: Accepts::default(),
             streams: Chunks::new(),
             rest,
+            waits_in_rest: config.shares_listeners,
+            since_rest: 0,
             is_rest_watched: false,
             has_rest: false,
             waker,
@@ -126,7 +142,7 @@ impl Driver for Uring {
     }
 
     fn listen(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.accepts.add(listener, socket)
+        if self.waits_in_rest { self.rest.listen(listener, socket) } else { self.accepts.add(listener, socket) }
     }
 
     fn listen_datagrams(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -248,12 +264,6 @@ impl Driver for Uring {
         self.accepts.give_orders(&mut self.ring);
         // It watches what it has to.
         self.rest.arm(None);
-        if !self.is_rest_watched {
-            self.is_rest_watched = true;
-            let order = opcode::PollAdd::new(types::Fd(self.rest.poll_fd()), libc::POLLIN as u32).build();
-            // SAFETY: it names no memory.
-            unsafe { self.ring.push(order, Token::Rest) };
-        }
         let has_more = is_first
             || !self.done.is_empty()
             || !self.resumed.is_empty()
@@ -261,8 +271,9 @@ impl Driver for Uring {
             || self.accepts.has_more()
             || self.has_rest
             || self.rest.has_more()
-            || self.ring.has_completions();
-        let waited = self.ring.wait(if has_more { Some(0) } else { timeout_ms });
+            || self.ring.completions() > 0;
+        let timeout_ms = if has_more { Some(0) } else { timeout_ms };
+        let waited = if self.waits_in_rest { self.wait_in_rest(timeout_ms) } else { self.wait_in_rings(timeout_ms) };
         if self.ring.is_handed_over() {
             self.messages.reuse();
         }
@@ -319,6 +330,31 @@ enum Step {
 }
 
 impl Uring {
+    fn wait_in_rings(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+        if !self.is_rest_watched {
+            self.is_rest_watched = true;
+            let order = opcode::PollAdd::new(types::Fd(self.rest.poll_fd()), libc::POLLIN as u32).build();
+            // SAFETY: it names no memory.
+            unsafe { self.ring.push(order, Token::Rest) };
+        }
+        self.ring.wait(timeout_ms)
+    }
+
+    /// Hands the orders over, and waits only if nothing comes of them at once.
+    fn wait_in_rest(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+        self.ring.wait(Some(0))?;
+        let completions = self.ring.completions();
+        let timeout_ms = if completions > 0 { Some(0) } else { timeout_ms };
+        self.since_rest += 1 + completions;
+        if timeout_ms == Some(0) && self.since_rest < REST_AFTER {
+            return Ok(());
+        }
+        self.since_rest = 0;
+        self.rest.wait(timeout_ms)?;
+        // What has ended the wait is mostly the rings.
+        if timeout_ms == Some(0) { Ok(()) } else { self.ring.wait(Some(0)) }
+    }
+
     /// Lets the stream's orders be brought in line with its state before the next wait.
     fn change(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index) else { return };

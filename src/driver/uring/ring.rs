@@ -45,6 +45,11 @@ impl Ring {
         self.ring.as_raw_fd()
     }
 
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the rings have it as long as they are.
+        unsafe { BorrowedFd::borrow_raw(self.fd()) }
+    }
+
     /// A second descriptor for it: whoever has it may send messages there.
     pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
         // SAFETY: the call takes numbers and gives a descriptor that is ours alone.
@@ -138,8 +143,9 @@ impl Ring {
         self.is_lost |= !error.raw_os_error().is_some_and(|number| passing.contains(&number));
     }
 
-    pub(super) fn has_completions(&mut self) -> bool {
-        !self.is_lost && !self.ring.completion().is_empty()
+    /// How many are to be told.
+    pub(super) fn completions(&mut self) -> usize {
+        if self.is_lost { 0 } else { self.ring.completion().len() }
     }
 
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
