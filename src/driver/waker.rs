@@ -30,7 +30,7 @@ impl Waker {
         })
     }
 
-    /// One that completes something of that name in these rings, which are not used yet. There is nothing to drain.
+    /// One that completes something of that name in these rings, which are not used yet.
     #[cfg(feature = "uring")]
     pub(super) fn of_ring(descriptor: OwnedFd, message: u64) -> io::Result<Self> {
         let waker = Self { descriptor, message: Some(message) };
@@ -42,7 +42,7 @@ impl Waker {
         }
     }
 
-    /// Makes it readable. It can only fail when it is readable already: what has come is looked at before the next wait.
+    /// Makes it readable, once more if it is so already. It can only fail when that was done 2⁶⁴ times.
     pub(crate) fn wake(&self) {
         #[cfg(feature = "uring")]
         if let Some(message) = self.message {
@@ -57,13 +57,6 @@ impl Waker {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the eight bytes are readable.
         unsafe { libc::write(self.descriptor.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    /// Makes it not readable.
-    pub(crate) fn drain(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: the eight bytes are writable.
-        unsafe { libc::read(self.descriptor.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 
     /// Waits until it is readable, however many signal handlers run meanwhile.
@@ -83,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_wakes_until_it_is_drained() {
+    fn it_stays_readable() {
         let waker = Waker::new().unwrap();
         let readable = || sys::poll([(waker.descriptor.as_raw_fd(), libc::POLLIN)], Some(0)).unwrap()[0];
         assert!(!readable());
@@ -91,7 +84,5 @@ mod tests {
         waker.wake();
         waker.wait().unwrap();
         assert!(readable());
-        waker.drain();
-        assert!(!readable());
     }
 }

@@ -41,6 +41,7 @@ const UNTRIED_AFTER_MISS: u32 = 16;
 
 const IN: u32 = libc::EPOLLIN as u32;
 const OUT: u32 = libc::EPOLLOUT as u32;
+const EDGE: u32 = libc::EPOLLET as u32;
 /// Reported whether asked for or not.
 const BROKEN: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
@@ -106,7 +107,8 @@ impl Driver for Epoll {
             unwatched: Vec::new(),
             untried: 0,
         };
-        driver.control(libc::EPOLL_CTL_ADD, driver.waker.as_fd(), IN, Token::Waker)?;
+        // Each time that it is made readable counts, and not that it is: it needs no draining.
+        driver.control(libc::EPOLL_CTL_ADD, driver.waker.as_fd(), IN | EDGE, Token::Waker)?;
         if let Some(timer) = &driver.timer {
             driver.control(libc::EPOLL_CTL_ADD, timer.as_fd(), IN, Token::Timer)?;
         }
@@ -292,16 +294,11 @@ impl Driver for Epoll {
             }
             let event = self.ready[self.cursor];
             let step = match Token::from_raw(event.u64) {
-                Token::Waker => {
-                    self.waker.drain();
-                    Step::Next
-                }
+                Token::Waker => Step::Next,
                 Token::Timer => {
                     self.set_timer(None);
                     Step::Next
                 }
-                // Whoever waits in here looks at them next.
-                Token::Rings => Step::Next,
                 Token::Listener(listener) => self.accept(listener),
                 Token::Datagrams(listener) => self.receive_datagrams(listener, event.events),
                 Token::Attempt(attempt) => self.connected(attempt),
@@ -340,12 +337,6 @@ enum Step {
 }
 
 impl Epoll {
-    /// Lets waits end when rings of io_uring have something to tell.
-    #[cfg(feature = "uring")]
-    pub(super) fn watch_rings(&self, rings: BorrowedFd<'_>) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, rings, IN, Token::Rings)
-    }
-
     /// Takes a connection on.
     fn insert(&mut self, conn: ConnId, entry: Entry) -> io::Result<()> {
         // Room for what a turn can say about this connection, so that nothing has to be reserved later.

@@ -10,8 +10,6 @@ pub(super) enum Token {
     Datagrams(usize),
     Waker,
     Timer,
-    /// The rings of the driver that this one is a part of.
-    Rings,
     /// An attempt to connect: its number has 48 bits.
     Attempt(u64),
 }
@@ -22,7 +20,6 @@ const TIMER: u32 = 1;
 const LISTENER: u32 = 2;
 const DATAGRAMS: u32 = 3;
 const ATTEMPT: u32 = 4;
-const RINGS: u32 = 5;
 const INDEX_BITS: u32 = 24;
 
 #[allow(clippy::cast_possible_truncation)] // each part is taken out of its own bits
@@ -38,7 +35,6 @@ impl Token {
             Self::Datagrams(index) => own(DATAGRAMS, index as u64),
             Self::Waker => own(WAKER, 0),
             Self::Timer => own(TIMER, 0),
-            Self::Rings => own(RINGS, 0),
             Self::Attempt(number) => own(ATTEMPT, number),
         }
     }
@@ -54,7 +50,6 @@ impl Token {
             TIMER => Self::Timer,
             LISTENER => Self::Listener(number as usize),
             DATAGRAMS => Self::Datagrams(number as usize),
-            RINGS => Self::Rings,
             _ => Self::Attempt(number),
         }
     }
@@ -69,7 +64,7 @@ mod tests {
         let conn = Token::Conn(ConnId::new(7, 3, 1));
         let attempts = [0, 1, 1 << 24, (1 << 48) - 1].map(Token::Attempt);
         let others = [conn, Token::Listener(0), Token::Listener(9), Token::Datagrams(3)];
-        for token in others.into_iter().chain([Token::Waker, Token::Timer, Token::Rings]).chain(attempts) {
+        for token in others.into_iter().chain([Token::Waker, Token::Timer]).chain(attempts) {
             assert_eq!(Token::from_raw(token.to_raw()), token);
         }
     }

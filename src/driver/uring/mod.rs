@@ -100,12 +100,14 @@ impl Driver for Uring {
             // The rings are one thread's; a program's loop may be any.
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a loop of the program's own runs on epoll"));
         }
-        let ring = Ring::open()?;
-        let waker = Arc::new(Waker::of_ring(ring.duplicate()?, Token::Wake.to_raw())?);
+        let mut ring = Ring::open()?;
         let rest = Epoll::open(config)?;
-        if config.shares_listeners {
-            rest.watch_rings(ring.as_fd())?;
-        }
+        let waker = if config.shares_listeners {
+            ring.notify(rest.waker().as_fd())?;
+            rest.waker()
+        } else {
+            Arc::new(Waker::of_ring(ring.duplicate()?, Token::Wake.to_raw())?)
+        };
         // Last: when something fails the rings, which know them, have to go first.
         let buffers = Buffers::register(ring.inner(), config.receive_bytes_max)?;
         Ok(Self {
@@ -205,16 +207,16 @@ impl Driver for Uring {
     }
 
     fn unread(&self, conn: ConnId) -> bool {
-        let stream = self.streams.get(conn.index()).filter(|stream| stream.generation == conn.generation());
-        match stream.and_then(|stream| stream.socket.as_ref()) {
-            Some(socket) => sys::unread(socket.as_fd()),
-            None => self.rest.unread(conn),
-        }
+        let Some(stream) = self.stream(conn) else { return self.rest.unread(conn) };
+        // What the system has no more, the rings have.
+        let is_receiving = stream.state.has(State::RECEIVING);
+        stream.held.as_ref().is_some_and(|held| !held.bytes.is_empty())
+            || stream.socket.as_ref().is_some_and(|socket| sys::unread(socket.as_fd()))
+            || is_receiving && self.ring.may_have_got(Token::Receive(conn.index()))
     }
 
     fn unsent(&self, conn: ConnId) -> usize {
-        let stream = self.streams.get(conn.index()).filter(|stream| stream.generation == conn.generation());
-        match stream.and_then(|stream| stream.socket.as_ref()) {
+        match self.stream(conn).and_then(|stream| stream.socket.as_ref()) {
             Some(socket) => sys::unsent(socket.as_fd()),
             None => self.rest.unsent(conn),
         }
@@ -350,9 +352,12 @@ impl Uring {
             return Ok(());
         }
         self.since_rest = 0;
-        self.rest.wait(timeout_ms)?;
-        // What has ended the wait is mostly the rings.
-        if timeout_ms == Some(0) { Ok(()) } else { self.ring.wait(Some(0)) }
+        if timeout_ms == Some(0) || !self.ring.start_notifying() {
+            return self.rest.wait(Some(0));
+        }
+        let waited = self.rest.wait(timeout_ms);
+        self.ring.stop_notifying();
+        waited.and_then(|()| self.ring.wait(Some(0)))
     }
 
     /// Lets the stream's orders be brought in line with its state before the next wait.
@@ -371,6 +376,11 @@ impl Uring {
         if let Some(id) = self.used.take() {
             self.buffers.offer(id);
         }
+    }
+
+    fn stream(&self, conn: ConnId) -> Option<&Stream> {
+        let is_it = |stream: &&Stream| stream.socket.is_some() && stream.generation == conn.generation();
+        self.streams.get(conn.index()).filter(is_it)
     }
 
     fn id(&self, index: u32) -> ConnId {

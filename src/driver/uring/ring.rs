@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
@@ -33,6 +34,8 @@ impl Ring {
         // One thread: no locks in the kernel, and completions are worked out when it asks for them, not in the middle of
         // something else.
         builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled();
+        // What waits for that is seen without a system call.
+        builder.setup_taskrun_flag();
         builder.setup_submit_all().setup_cqsize(COMPLETIONS);
         Ok(Self { ring: builder.build(ORDERS)?, is_enabled: false, pending: 0, is_lost: false })
     }
@@ -45,9 +48,27 @@ impl Ring {
         self.ring.as_raw_fd()
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the rings have it as long as they are.
-        unsafe { BorrowedFd::borrow_raw(self.fd()) }
+    /// Has an eventfd written to whenever there is something to do, from [`Ring::start_notifying`] on.
+    pub(super) fn notify(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        self.stop_notifying();
+        Ok(())
+    }
+
+    /// Says whether there was nothing to do by then; otherwise that may not be told.
+    pub(super) fn start_notifying(&mut self) -> bool {
+        self.ring.completion().enable_eventfd();
+        // The kernel marks what is to be done, and then looks whether to tell; we the other way round.
+        fence(Ordering::SeqCst);
+        let is_idle = self.completions() == 0 && !self.ring.submission().taskrun();
+        if !is_idle {
+            self.stop_notifying();
+        }
+        is_idle
+    }
+
+    pub(super) fn stop_notifying(&mut self) {
+        self.ring.completion().disable_eventfd();
     }
 
     /// A second descriptor for it: whoever has it may send messages there.
@@ -146,6 +167,20 @@ impl Ring {
     /// How many are to be told.
     pub(super) fn completions(&mut self) -> usize {
         if self.is_lost { 0 } else { self.ring.completion().len() }
+    }
+
+    /// Whether an order has got something that is yet to be told. Where much is to be told, not all of it is looked at: then it
+    /// may have.
+    pub(super) fn may_have_got(&self, token: Token) -> bool {
+        const LOOKED_AT_MAX: usize = 256;
+        // SAFETY: nobody else looks at the completions meanwhile.
+        let mut completions = unsafe { self.ring.completion_shared() };
+        let is_more = completions.len() > LOOKED_AT_MAX;
+        let is_it = |entry: cqueue::Entry| entry.user_data() == token.to_raw() && entry.result() > 0;
+        let has_got = completions.by_ref().take(LOOKED_AT_MAX).any(is_it);
+        // Dropped, they would be taken.
+        std::mem::forget(completions);
+        has_got || is_more
     }
 
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
