@@ -133,6 +133,8 @@ impl Flags {
     pub(crate) const CONNECTED: Self = Self(1 << 17);
     /// Since then its peer has sent something.
     pub(crate) const HEARD: Self = Self(1 << 18);
+    /// Its peer went on sending after it was to be closed.
+    pub(crate) const UPLOADING: Self = Self(1 << 19);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

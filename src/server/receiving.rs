@@ -27,6 +27,7 @@ impl Roster {
         let Self { conns, server, slots, me, .. } = self;
         let conn = conns.get_mut(id.index()).filter(|conn| conn.generation == id.generation())?;
         if conn.phase != Phase::Open {
+            conn.flags.set(Flags::UPLOADING, true);
             return None;
         }
         let is_datagram = conn.flags.has(Flags::DATAGRAM);

@@ -391,7 +391,8 @@ fn settle<D: Driver>(roster: &mut Roster, driver: &mut D, id: ConnId) {
     let phase = conn.phase;
     // Bytes that another thread was told are accepted come first; or the deadline does.
     if phase == Phase::Draining && is_out && !roster.has_inflight(id) {
-        if !is_ended && driver.unread(id) {
+        // A peer that is in the middle of an upload would get a reset for what it sends next, which may overtake the answer.
+        if !is_ended && (flags.has(Flags::UPLOADING) || driver.unread(id)) {
             driver.finish(id);
             roster.linger(id);
         } else {
