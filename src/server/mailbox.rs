@@ -1,8 +1,10 @@
-//! What other threads ask of a worker: a bounded queue, and one wake-up for each batch.
+//! What other threads ask of a worker: a bounded queue, and a wake-up only for a worker that sleeps. Other workers wake it once
+//! a turn, however much they have for it.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::SockAddr;
@@ -18,7 +20,7 @@ use crate::conn::payload::Share;
 use crate::driver::Waker;
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
-use crate::sys::{Finalizer, LentBytes};
+use crate::sys::{self, Finalizer, LentBytes};
 
 /// A word of the host's on its way to a worker.
 pub(crate) type UserWord = AtomicPtr<std::ffi::c_void>;
@@ -174,7 +176,7 @@ pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     /// There is something in the queue: the worker looks at this, not at the lock, once a turn.
     has_mail: AtomicBool,
-    waker: Arc<Waker>,
+    alarm: Arc<Alarm>,
 }
 
 #[derive(Default)]
@@ -184,6 +186,45 @@ struct Queue {
     closed: bool,
 }
 
+/// What ends a worker's sleep. One that is awake looks for mail before it sleeps again, and needs none.
+struct Alarm {
+    waker: Arc<Waker>,
+    is_asleep: AtomicBool,
+}
+
+impl Alarm {
+    /// To be called when the mail is there.
+    fn ring(&self) {
+        // Pairs with the fence in `Mailbox::doze`: either the mail is seen there, or the sleep here.
+        fence(Ordering::SeqCst);
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
+            self.waker.wake();
+        }
+    }
+}
+
+thread_local! {
+    /// While a worker makes a turn on this thread: the others that it has posted something to. They are woken when the turn
+    /// ends, once for all that it had for them, as its own connections are sent to then.
+    static OWED: RefCell<Option<Vec<Arc<Alarm>>>> = const { RefCell::new(None) };
+}
+
+/// A turn begins on this thread. What comes back is for [`end_turn`].
+pub(super) fn begin_turn() -> Owed {
+    Owed(OWED.with(|owed| owed.borrow_mut().replace(Vec::new())))
+}
+
+/// A turn has ended, and whoever it has posted to is woken.
+pub(super) fn end_turn(before: Owed) {
+    let owed = OWED.with(|owed| std::mem::replace(&mut *owed.borrow_mut(), before.0));
+    if !sys::forked() {
+        owed.into_iter().flatten().for_each(|alarm| alarm.ring());
+    }
+}
+
+/// What a turn that goes on around another one owes.
+pub(super) struct Owed(Option<Vec<Arc<Alarm>>>);
+
 /// See [`Mailbox::room_for`].
 pub(crate) struct Room<'a> {
     mailbox: &'a Mailbox,
@@ -191,19 +232,18 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Posts the request. The worker is to be woken, if this says by what.
-    #[must_use]
-    pub(crate) fn fill(mut self, command: Command) -> Option<&'a Waker> {
-        let was_empty = self.queue.commands.is_empty();
+    /// Posts the request. The worker has still to be told: see [`Mailbox::tell`].
+    pub(crate) fn fill(mut self, command: Command) -> &'a Mailbox {
         self.queue.commands.push_back(command);
         self.mailbox.has_mail.store(true, Ordering::Release);
-        was_empty.then(|| &*self.mailbox.waker)
+        self.mailbox
     }
 }
 
 impl Mailbox {
     pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), waker }
+        let alarm = Arc::new(Alarm { waker, is_asleep: AtomicBool::new(true) });
+        Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), alarm }
     }
 
     #[inline]
@@ -223,9 +263,7 @@ impl Mailbox {
         match self.room_for(&command) {
             Ok(room) => {
                 first();
-                if let Some(waker) = room.fill(command) {
-                    waker.wake();
-                }
+                room.fill(command).tell();
                 Ok(())
             }
             Err(error) => Err((error, command)),
@@ -259,7 +297,35 @@ impl Mailbox {
 
     /// Wakes the worker for something that is not in the mailbox.
     pub(crate) fn wake(&self) {
-        self.waker.wake();
+        self.alarm.waker.wake();
+    }
+
+    /// Tells the worker that there is mail, at the latest when the turn ends that this is called in.
+    pub(crate) fn tell(&self) {
+        let is_owed = OWED.with(|owed| {
+            let mut owed = owed.borrow_mut();
+            let Some(owed) = owed.as_mut() else { return false };
+            let is_known = owed.iter().any(|alarm| Arc::ptr_eq(alarm, &self.alarm));
+            let has_room = is_known || owed.try_reserve(1).is_ok();
+            if !is_known && has_room {
+                owed.push(Arc::clone(&self.alarm));
+            }
+            has_room
+        });
+        if !is_owed {
+            self.alarm.ring();
+        }
+    }
+
+    /// The worker is about to sleep: from here on whoever posts wakes it. It has to look for mail once more.
+    pub(super) fn doze(&self) {
+        self.alarm.is_asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake.
+    pub(super) fn rouse(&self) {
+        self.alarm.is_asleep.store(false, Ordering::Relaxed);
     }
 
     /// Whether there is something to take. What was posted before something else happened in the world is seen

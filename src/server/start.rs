@@ -132,7 +132,14 @@ fn open_workers(
         Ok((D::NAME, opened.collect::<Result<_>>()?))
     }
     match chosen {
-        DriverChoice::Auto | DriverChoice::Epoll => open::<Epoll>(shared, count, own_loop),
+        DriverChoice::Epoll => open::<Epoll>(shared, count, own_loop),
+        #[cfg(feature = "uring")]
+        DriverChoice::Auto if !own_loop => open::<Uring>(shared, count, own_loop).or_else(|error| {
+            // Not on this system, or not allowed here, or there is no room for it: whatever it is, epoll needs less.
+            log::info!("the server runs on epoll: {error}");
+            open::<Epoll>(shared, count, own_loop)
+        }),
+        DriverChoice::Auto => open::<Epoll>(shared, count, own_loop),
         #[cfg(feature = "uring")]
         DriverChoice::Uring => open::<Uring>(shared, count, own_loop),
         #[cfg(not(feature = "uring"))]

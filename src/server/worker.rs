@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::context::{Context, Follow};
-use super::mailbox::{Command, Mailbox};
+use super::mailbox::{self, Command, Mailbox};
 use super::registry;
 use super::roster::{self, Due, Roster};
 use super::shared::{ServerShared, Team, WorkerShared};
@@ -164,6 +164,7 @@ impl<D: Driver> Runs for Worker<D> {
         let before = roster::enter(self.roster.take());
         let turned = self.turn_caught(timeout_ms);
         if turned == Turned::GoesOn {
+            self.context.me.mailbox.doze();
             self.driver.arm(roster::with(|roster| roster.timeout_ms()).flatten());
         }
         self.roster = roster::enter(before);
@@ -174,7 +175,10 @@ impl<D: Driver> Runs for Worker<D> {
 impl<D: Driver> Worker<D> {
     /// Catches the panics that no connection is to blame for.
     fn turn_caught(&mut self, timeout_ms: Option<u64>) -> Turned {
-        match catch_unwind(AssertUnwindSafe(|| self.turn_here(timeout_ms))) {
+        let before = mailbox::begin_turn();
+        let turned = catch_unwind(AssertUnwindSafe(|| self.turn_here(timeout_ms)));
+        mailbox::end_turn(before);
+        match turned {
             Ok(turned) => {
                 self.panics = 0;
                 turned
@@ -202,9 +206,12 @@ impl<D: Driver> Worker<D> {
         if self.has_ended {
             return Turned::Ended;
         }
+        self.context.me.mailbox.doze();
         let next_ms = roster::with(|roster| roster.timeout_ms()).flatten();
         let timeout_ms = [timeout_ms, next_ms].into_iter().flatten().min();
-        if let Err(error) = self.driver.wait(timeout_ms)
+        let waited = self.driver.wait(timeout_ms);
+        self.context.me.mailbox.rouse();
+        if let Err(error) = waited
             && error.kind() != io::ErrorKind::Interrupted
         {
             self.lose_driver(&error);

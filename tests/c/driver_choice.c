@@ -26,6 +26,13 @@ static void served(int32_t driver, int32_t workers, const char *name) {
     CHECK(!ahoy_server_driver(server)); /* stale */
 }
 
+static latch told = LATCH_INIT;
+
+static void on_log(int32_t level, const char *text, void *user) {
+    (void)level, (void)user;
+    if (strstr(text, "the server runs on epoll")) latch_add(&told, 1);
+}
+
 static void refused(ahoy_server_options options, ahoy_status status) {
     holdings before = holdings_now();
     ahoy_server server = { 77 };
@@ -52,10 +59,14 @@ static void without_rings(unsigned error) {
     CHECK(child >= 0);
     if (!child) {
         forbid_rings(error);
+        CHECK_OK(ahoy_log_set(AHOY_LOG_INFO, on_log, NULL));
         refused(OPTIONS(.listen = LOOPBACK, .workers = 2, .driver = AHOY_DRIVER_URING), AHOY_ERR_UNSUPPORTED);
         CHECK(strstr(ahoy_last_error(), "io_uring: not on this system, or not allowed here"));
+        CHECK_EQ(latch_count(&told), 0);
         served(AHOY_DRIVER_AUTO, 2, "epoll");
+        CHECK_EQ(latch_count(&told), 1);
         served(AHOY_DRIVER_EPOLL, 2, "epoll");
+        CHECK_EQ(latch_count(&told), 1);
         leave_child();
     }
     int status;
@@ -65,8 +76,8 @@ static void without_rings(unsigned error) {
 
 int main(void) {
     without_rings(EPERM), without_rings(ENOSYS);
+    CHECK_OK(ahoy_log_set(AHOY_LOG_INFO, on_log, NULL));
     served(AHOY_DRIVER_EPOLL, 2, "epoll");
-    served(AHOY_DRIVER_AUTO, 2, "epoll");
     refused(OPTIONS(.driver = 3), AHOY_ERR_ENUM);
     refused(OPTIONS(.driver = -1), AHOY_ERR_ENUM);
     /* The rings are one thread's: a loop of the program's own may be any. */
@@ -75,5 +86,8 @@ int main(void) {
     need_uring();
     served(AHOY_DRIVER_URING, 1, "io_uring");
     served(AHOY_DRIVER_URING, 3, "io_uring");
+    served(AHOY_DRIVER_AUTO, 1, "io_uring");
+    served(AHOY_DRIVER_AUTO, 3, "io_uring");
+    CHECK_EQ(latch_count(&told), 0);
     return 0;
 }

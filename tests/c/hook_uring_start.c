@@ -1,11 +1,13 @@
 /*
  * Rings that the system refuses: for want of memory or of descriptors that is what the start says, and it leaves nothing;
- * where the system does not have them or does not allow them, the program learns that, too.
+ * where the system does not have them or does not allow them, the program learns that, too. One that has left the choice to
+ * the library is served without them. EPERM is also what a system says that has switched them off (kernel.io_uring_disabled).
  */
 #include "hooks.h"
 #include "support.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 static void refused(const char *call, int error, int skip, ahoy_status status) {
     holdings before = holdings_now();
@@ -18,6 +20,23 @@ static void refused(const char *call, int error, int skip, ahoy_status status) {
     CHECK_HOLDINGS(before);
 }
 
+static void falls_back(const char *call, int error, int skip) {
+    holdings before = holdings_now();
+    ahoy_server server;
+    ahoy_server_options options = OPTIONS(.listen = LOOPBACK, .workers = 3, .driver = AHOY_DRIVER_AUTO);
+    ahoy_test_fail(call, error, skip, 1);
+    CHECK_OK(ahoy_server_start(&options, &server));
+    ahoy_test_fail(call, 0, 0, 0);
+    CHECK_TEXT(ahoy_server_driver(server), "epoll");
+    int fd = dial(server);
+    char answer[17];
+    send_all(fd, "hi", 2);
+    CHECK_EQ(recv_until_eof(fd, answer, sizeof answer), sizeof answer);
+    close(fd);
+    ahoy_server_free(server);
+    CHECK_HOLDINGS(before);
+}
+
 int main(void) {
     need_uring();
     /* Of the first worker, and of the last. */
@@ -27,6 +46,9 @@ int main(void) {
         refused("io_uring_setup", EPERM, skip, AHOY_ERR_UNSUPPORTED);
         refused("io_uring_setup", ENOSYS, skip, AHOY_ERR_UNSUPPORTED);
         refused("epoll_create1", EMFILE, skip, AHOY_ERR_DESCRIPTORS);
+        falls_back("io_uring_setup", ENOMEM, skip);
+        falls_back("io_uring_setup", EPERM, skip);
+        falls_back("io_uring_setup", ENOSYS, skip);
     }
     return 0;
 }
