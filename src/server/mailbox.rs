@@ -172,6 +172,8 @@ impl Command {
 /// Requests that a mailbox holds, and those that [`Command::is_bounded`] says no to.
 const COMMANDS_MAX: usize = 1 << 16;
 
+/// What other threads write to is on cache lines of its own.
+#[repr(align(128))]
 pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     /// There is something in the queue: the worker looks at this, not at the lock, once a turn.
@@ -360,6 +362,10 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::{AsFd, AsRawFd};
+
     use super::*;
 
     fn pause(number: u64) -> Command {
@@ -380,6 +386,49 @@ mod tests {
         mailbox.take(&mut commands);
         assert_eq!(commands.len(), COMMANDS_MAX + 1);
         assert!(matches!(commands[3], Command::Pause { conn, .. } if conn.raw() == 3));
+    }
+
+    /// How often it was woken since the last look.
+    fn wakes(mailbox: &Mailbox) -> u64 {
+        let Ok([true]) = sys::poll([(mailbox.alarm.waker.as_fd().as_raw_fd(), libc::POLLIN)], Some(0)) else {
+            return 0;
+        };
+        let mut count = [0; 8];
+        File::from(mailbox.alarm.waker.as_fd().try_clone_to_owned().unwrap()).read_exact(&mut count).unwrap();
+        u64::from_ne_bytes(count)
+    }
+
+    #[test]
+    fn only_who_sleeps_is_woken_and_once() {
+        let mailbox = Mailbox::new(Arc::new(Waker::new().unwrap()));
+        // Before its first turn a worker counts as asleep.
+        (0..3).for_each(|number| mailbox.post(pause(number)).ok().unwrap());
+        assert_eq!(wakes(&mailbox), 1);
+        mailbox.rouse();
+        mailbox.post(pause(3)).ok().unwrap();
+        assert_eq!(wakes(&mailbox), 0);
+        assert!(mailbox.has_mail());
+        mailbox.doze();
+        mailbox.post(pause(4)).ok().unwrap();
+        assert_eq!(wakes(&mailbox), 1);
+    }
+
+    #[test]
+    fn a_turn_wakes_others_when_it_ends() {
+        let [one, other] = [(); 2].map(|()| Mailbox::new(Arc::new(Waker::new().unwrap())));
+        let outer = begin_turn();
+        (0..3).for_each(|number| one.post(pause(number)).ok().unwrap());
+        // A turn of another server's, in a callback of this one.
+        let inner = begin_turn();
+        other.post(pause(0)).ok().unwrap();
+        assert_eq!((wakes(&one), wakes(&other)), (0, 0));
+        end_turn(inner);
+        assert_eq!((wakes(&one), wakes(&other)), (0, 1));
+        end_turn(outer);
+        assert_eq!((wakes(&one), wakes(&other)), (1, 0));
+        one.doze();
+        one.post(pause(3)).ok().unwrap();
+        assert_eq!(wakes(&one), 1);
     }
 
     #[test]
