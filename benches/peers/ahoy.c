@@ -52,19 +52,44 @@ static int relay(char **argv)
     return perror(program), EXIT_FAILURE;
 }
 
+/* The version, and which driver it chooses by itself. */
+static void describe(char *text, size_t room)
+{
+    ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 1 };
+    ahoy_server server;
+    if (ahoy_server_start(&options, &server)) {
+        ahoy_perror("ahoy");
+        exit(EXIT_FAILURE);
+    }
+    snprintf(text, room, "libahoy %s, which chooses %s", ahoy_version(), ahoy_server_driver(server));
+    ahoy_server_free(server);
+}
+
+/* Whether a mode begins so; then it is what follows. */
+static int without(const char **mode, const char *beginning)
+{
+    int begins = !strncmp(*mode, beginning, strlen(beginning));
+    *mode += begins ? strlen(beginning) : 0;
+    return begins;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "relay"))
         return relay(argv);
 
-    char version[64], url[64], *port;
-    snprintf(version, sizeof version, "libahoy %s", ahoy_version());
+    char version[64] = "", url[64];
+    if (argc == 2 && !strcmp(argv[1], "version"))
+        describe(version, sizeof version);
     struct peer peer = peer_arguments(argc, argv,
                                       "echo greet framed publish publish-large "
+                                      "epoll-echo epoll-greet epoll-framed epoll-publish epoll-publish-large "
                                       "uring-echo uring-greet uring-framed uring-publish uring-publish-large ",
                                       version);
-    int is_uring = !strncmp(peer.mode, "uring-", strlen("uring-"));
-    const char *mode = is_uring ? peer.mode + strlen("uring-") : peer.mode;
+    const char *mode = peer.mode;
+    int driver = without(&mode, "epoll-")   ? AHOY_DRIVER_EPOLL
+                 : without(&mode, "uring-") ? AHOY_DRIVER_URING
+                                            : AHOY_DRIVER_AUTO;
     snprintf(url, sizeof url, "tcp://127.0.0.1:%u", peer.port);
 
     ahoy_server_options options = {
@@ -75,7 +100,8 @@ int main(int argc, char **argv)
         .on_message = echo,
         .connections_max = 1000000,
         .backlog = PEER_BACKLOG,
-        .driver = is_uring ? AHOY_DRIVER_URING : AHOY_DRIVER_EPOLL,
+        .driver = driver,
+        .queue_bytes_max = 2 * PEER_LARGE_BYTES,
     };
     if (!strcmp(mode, "greet")) {
         options.on_message = NULL;
@@ -85,12 +111,10 @@ int main(int argc, char **argv)
     } else if (!strncmp(mode, "publish", strlen("publish"))) {
         options.on_open = join;
         options.on_message = !strcmp(mode, "publish") ? publish : publish_large;
-        options.queue_bytes_max = 2 * PEER_LARGE_BYTES;
     }
     ahoy_server server;
     if (ahoy_server_start(&options, &server) || ahoy_server_address(server, 0, url, sizeof url))
         return ahoy_perror("ahoy"), EXIT_FAILURE;
-    port = strrchr(url, ':');
-    peer_listens((unsigned)strtoul(port + 1, NULL, 10));
+    peer_listens((unsigned)strtoul(strrchr(url, ':') + 1, NULL, 10));
     return ahoy_server_wait(server) ? (ahoy_perror("wait"), EXIT_FAILURE) : EXIT_SUCCESS;
 }

@@ -1,5 +1,5 @@
 /*
- * peer.h: what the servers of the benchmark have in common: their arguments and their first line of output.
+ * peer.h: what the servers of the benchmark have in common (rust/src/lib.rs has it for those in Rust): their arguments and their first line of output.
  *
  *     PEER echo [PORT]       sends back what it receives
  *     PEER greet [PORT]      answers the first bytes with the greeting, and closes
@@ -14,10 +14,16 @@
 #ifndef PEER_H
 #define PEER_H
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #define PEER_GREETING "Hello from server"
 #define PEER_GREETING_BYTES (sizeof PEER_GREETING - 1)
@@ -41,12 +47,32 @@ static inline void peer_set_head(char *head, size_t len)
         head[i] = (char)(len >> (24 - 8 * i));
 }
 
+/*
+ * Writes anew those of `len` bytes that are whole messages, each with its length in front, to `answers`, which has room
+ * for as much. Returns how many bytes they were; -1: a message is longer than may be.
+ */
+static inline ssize_t peer_answer_messages(char *answers, const char *bytes, size_t len)
+{
+    size_t done = 0;
+    while (len - done >= PEER_HEAD_BYTES) {
+        size_t message = peer_head(bytes + done);
+        if (message > PEER_MESSAGE_BYTES_MAX)
+            return -1;
+        if (len - done - PEER_HEAD_BYTES < message)
+            break;
+        peer_set_head(answers + done, message);
+        memcpy(answers + done + PEER_HEAD_BYTES, bytes + done + PEER_HEAD_BYTES, message);
+        done += PEER_HEAD_BYTES + message;
+    }
+    return (ssize_t)done;
+}
+
 struct peer {
     const char *mode;
     uint16_t port;
 };
 
-static inline _Noreturn void peer_die(const char *what, const char *why)
+static inline __attribute__((noreturn)) void peer_die(const char *what, const char *why)
 {
     fprintf(stderr, "%s: %s\n", what, why);
     exit(EXIT_FAILURE);
@@ -55,7 +81,7 @@ static inline _Noreturn void peer_die(const char *what, const char *why)
 /* `modes`: the names of the modes, each followed by a space. */
 static inline struct peer peer_arguments(int argc, char **argv, const char *modes, const char *version)
 {
-    struct peer peer = { .mode = argc > 1 ? argv[1] : "" };
+    struct peer peer = { argc > 1 ? argv[1] : "", 0 };
     char name[32];
     if (!strcmp(peer.mode, "version")) {
         puts(version);
@@ -83,6 +109,25 @@ static inline void peer_listens(unsigned port)
     printf("port %u\n", port);
     if (fflush(stdout))
         peer_die("stdout", "cannot tell the port");
+}
+
+/* A listening socket that does not block, for the servers whose library has none of its own. */
+static inline int peer_listen(uint16_t port)
+{
+    struct sockaddr_in address;
+    socklen_t len = sizeof address;
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) ||
+        bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, PEER_BACKLOG) ||
+        getsockname(fd, (struct sockaddr *)&address, &len))
+        peer_die("listen", strerror(errno));
+    peer_listens(ntohs(address.sin_port));
+    return fd;
 }
 
 #endif

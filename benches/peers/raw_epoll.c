@@ -5,11 +5,8 @@
  * one read gave go out in one write. A publish is a loop of send(2) over the members.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <gnu/libc-version.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -121,25 +118,15 @@ static void greet(int fd, size_t len)
 
 static void echo_framed(int fd, size_t len)
 {
-    size_t done = 0, answered = 0;
-    while (len - done >= PEER_HEAD_BYTES) {
-        size_t message = peer_head(buffer + done);
-        if (message > PEER_MESSAGE_BYTES_MAX) {
-            hang_up(fd);
-            return;
-        }
-        if (len - done - PEER_HEAD_BYTES < message)
-            break;
-        done += PEER_HEAD_BYTES;
-        peer_set_head(answers + answered, message);
-        memcpy(answers + answered + PEER_HEAD_BYTES, buffer + done, message);
-        answered += PEER_HEAD_BYTES + message;
-        done += message;
+    ssize_t done = peer_answer_messages(answers, buffer, len);
+    if (done < 0) {
+        hang_up(fd);
+        return;
     }
-    if (done < len)
-        partials[fd] = keep(buffer + done, len - done);
-    if (answered > 0)
-        answer(fd, answers, answered);
+    if ((size_t)done < len)
+        partials[fd] = keep(buffer + done, len - (size_t)done);
+    if (done > 0)
+        answer(fd, answers, (size_t)done);
 }
 
 /* Who has not yet taken the last message misses this one. Backwards: who is gone leaves his place to the last. */
@@ -212,28 +199,6 @@ static void writable(int fd)
     }
 }
 
-static int listen_on(uint16_t port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
-    };
-    socklen_t len = sizeof address;
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        die("socket");
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one))
-        die("setsockopt");
-    if (bind(fd, (struct sockaddr *)&address, sizeof address))
-        die("bind");
-    if (listen(fd, PEER_BACKLOG))
-        die("listen");
-    if (getsockname(fd, (struct sockaddr *)&address, &len))
-        die("getsockname");
-    peer_listens(ntohs(address.sin_port));
-    return fd;
-}
-
 int main(int argc, char **argv)
 {
     static char version[64];
@@ -253,7 +218,7 @@ int main(int argc, char **argv)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
         die("epoll_create1");
-    int listener = listen_on(peer.port);
+    int listener = peer_listen(peer.port);
     watch(EPOLL_CTL_ADD, listener, EPOLLIN);
 
     for (;;) {
