@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::plan::{self, PEERS, Peer, SCENARIOS, SUBJECT, Scenario};
+use crate::plan::{self, BASELINE, PEERS, Peer, SUBJECT};
+use crate::scenarios::{SCENARIOS, Scenario};
+use crate::targets;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +11,12 @@ const PAIRS_LEAST: usize = 5;
 
 pub(crate) const USAGE: &str = "\
 usage: compare [options]
-  --quick              7 pairs of 0.25 s instead of 15 of 0.5 s; writes no file
-  --pairs N            pairs for each scenario and peer with a target; half as many for the others
+  --quick              what has targets only, 5 pairs of 0.2 s instead of 11 of 0.4 s; prints the targets, writes no file
+  --pairs N            pairs for each scenario and peer with a target; at most 6 for the others
   --seconds S          length of a run, after a quarter of that for warming up
   --scenario A,B       these scenarios only
   --peers A,B          these peers only
-  --subject NAME       compare this server with the peers, not ahoy; with itself it shows the noise
+  --subject NAME       compare this server with the peers, not ahoy
   --cpus S,L           CPU of the server, CPU of the load
   --programs DIR       where the servers are; default: target/peers
   --output FILE        write the report there; default: docs/benchmarks.md when the whole plan is run
@@ -25,6 +27,8 @@ usage: compare [options]
 pub(crate) struct Arguments {
     pub(crate) pairs: usize,
     pub(crate) duration: Duration,
+    /// What has targets only.
+    pub(crate) quick: bool,
     pub(crate) scenarios: Vec<&'static Scenario>,
     pub(crate) subject: &'static Peer,
     pub(crate) peers: Vec<&'static Peer>,
@@ -44,8 +48,9 @@ impl Arguments {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut whole = true;
         let mut arguments = Arguments {
-            pairs: 15,
-            duration: Duration::from_millis(500),
+            pairs: 11,
+            duration: Duration::from_millis(400),
+            quick: false,
             scenarios: SCENARIOS.iter().collect(),
             subject: named(SUBJECT, "peer", plan::peer)?,
             peers: Vec::new(),
@@ -58,7 +63,8 @@ impl Arguments {
             match word.as_str() {
                 "--bench" => {} // cargo's own
                 "--quick" => {
-                    (arguments.pairs, arguments.duration, whole) = (7, Duration::from_millis(250), false);
+                    (arguments.pairs, arguments.duration) = (5, Duration::from_millis(200));
+                    (arguments.quick, whole) = (true, false);
                 }
                 "--pairs" => {
                     let text = value()?;
@@ -103,6 +109,23 @@ impl Arguments {
             arguments.output = Some(root.join("docs/benchmarks.md"));
         }
         Ok(Command::Compare(arguments))
+    }
+}
+
+impl Arguments {
+    /// The peers that the subject is compared with in this scenario.
+    pub(crate) fn peers_in(&self, scenario: &Scenario) -> Vec<&'static Peer> {
+        let can = |peer: &&&'static Peer| peer.takes_part_in(scenario) && self.subject.takes_part_in(scenario);
+        let mut peers: Vec<_> = self.peers.iter().filter(can).copied().collect();
+        if self.quick {
+            // Where the target is a figure of ours alone, anyone will do.
+            let other = peers.iter().find(|peer| peer.name == BASELINE).or(peers.last()).copied();
+            peers.retain(|peer| targets::are_for(scenario, peer));
+            if peers.is_empty() && targets::are_in(scenario) {
+                peers.extend(other);
+            }
+        }
+        peers
     }
 }
 

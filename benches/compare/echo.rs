@@ -92,7 +92,9 @@ impl Echo {
                 if self.conns[index].writing {
                     self.send(index)?;
                 }
-                if let Some(time) = self.receive(index)? {
+                let (bytes, time) = self.receive(index)?;
+                meter.received(bytes);
+                if let Some(time) = time {
                     meter.request(time);
                     self.start(index)?;
                 }
@@ -128,13 +130,13 @@ impl Echo {
         Ok(())
     }
 
-    /// The time that the message took, when it is back whole.
-    fn receive(&mut self, index: usize) -> io::Result<Option<Duration>> {
+    /// How many bytes came; and the time that the message took, when it is back whole.
+    fn receive(&mut self, index: usize) -> io::Result<(usize, Option<Duration>)> {
         let conn = &mut self.conns[index];
         let bytes = match conn.stream.read(&mut self.buffer) {
             Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server hung up")),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((0, None)),
             Err(error) => return Err(error),
         };
         let end = conn.received + bytes;
@@ -143,6 +145,6 @@ impl Echo {
             return Err(io::Error::new(ErrorKind::InvalidData, "the answer is not what was sent"));
         }
         conn.received = end;
-        Ok((end == self.message.len()).then(|| conn.sent_at.elapsed()))
+        Ok((bytes, (end == self.message.len()).then(|| conn.sent_at.elapsed())))
     }
 }

@@ -1,7 +1,7 @@
 //! Load: connections that do nothing. Measured is what they cost the server in user-space memory.
 
 use crate::meter::Sample;
-use crate::plan::Metric;
+use crate::scenarios::Metric;
 use crate::server::Server;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ pub(crate) fn run(server: &Server, connections: usize, used: bool) -> io::Result
     exchange(&last)?;
     let after = server.memory()?;
     let bytes = (after as f64 - before as f64) / connections as f64;
-    Ok(Sample { values: vec![(Metric::BytesPerConnection, bytes)], effort: None })
+    Ok(Sample::of(vec![(Metric::BytesPerConnection, bytes)]))
 }
 
 fn connect(server: &Server) -> io::Result<TcpStream> {

@@ -1,6 +1,6 @@
 //! What one run measures: after the warm-up, requests, their times, and what both sides cost.
 
-use crate::plan::Metric;
+use crate::scenarios::Metric;
 use crate::server::{self, Server};
 use crate::sys;
 use hdrhistogram::Histogram;
@@ -11,9 +11,14 @@ use std::time::{Duration, Instant};
 /// The result of one run.
 pub(crate) struct Sample {
     pub(crate) values: Vec<(Metric, f64)>,
+    /// The times of its requests in microseconds, at each of `QUANTILES`; none where they have no times.
+    pub(crate) times: Vec<f64>,
     /// Nothing for a scenario that has no time.
     pub(crate) effort: Option<Effort>,
 }
+
+/// Where the curve of the times is drawn through.
+pub(crate) const QUANTILES: [f64; 8] = [0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 
 /// Shares of the measured time, 0 to 1.
 #[derive(Clone, Copy)]
@@ -25,6 +30,11 @@ pub(crate) struct Effort {
 }
 
 impl Sample {
+    /// Of a scenario without a load.
+    pub(crate) fn of(values: Vec<(Metric, f64)>) -> Sample {
+        Sample { values, times: Vec::new(), effort: None }
+    }
+
     pub(crate) fn value(&self, metric: Metric) -> f64 {
         self.values.iter().find(|(m, _)| *m == metric).map_or(f64::NAN, |(_, value)| *value)
     }
@@ -78,7 +88,14 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Tells that so many bytes have arrived, of a load that has no requests.
+    /// The same of a request that was to be sent at `due`, and whose answer came at `answered`.
+    pub(crate) fn request_due(&mut self, due: Instant, answered: Instant) {
+        if self.begin.as_ref().is_some_and(|begin| begin.at <= due) {
+            self.request(answered - due);
+        }
+    }
+
+    /// Tells that so many bytes have arrived.
     pub(crate) fn received(&mut self, bytes: usize) {
         if self.begin.is_some() {
             self.bytes += bytes as u64;
@@ -87,13 +104,24 @@ impl<'a> Meter<'a> {
 
     /// Call it between requests, often. The result, when the time is over.
     pub(crate) fn turn(&mut self) -> io::Result<Option<Sample>> {
+        if self.is_over()? { self.finish().map(Some) } else { Ok(None) }
+    }
+
+    /// Begins to measure when it is warm.
+    pub(crate) fn is_over(&mut self) -> io::Result<bool> {
         let now = Instant::now();
         match &self.begin {
             None if now - self.started >= self.warm_up => self.begin = Some(self.read()?),
-            Some(begin) if now - begin.at >= self.duration => return self.sample(begin, &self.read()?).map(Some),
-            _ => {}
+            Some(begin) => return Ok(now - begin.at >= self.duration),
+            None => {}
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    /// The result up to now.
+    pub(crate) fn finish(&self) -> io::Result<Sample> {
+        let begin = self.begin.as_ref().ok_or_else(|| io::Error::other("it was never warm"))?;
+        self.sample(begin, &self.read()?)
     }
 
     fn read(&self) -> io::Result<Reading> {
@@ -131,6 +159,7 @@ impl<'a> Meter<'a> {
                 (Metric::P99, microseconds(0.99)),
                 (Metric::P999, microseconds(0.999)),
             ],
+            times: QUANTILES.iter().map(|&quantile| microseconds(quantile)).collect(),
             effort: Some(Effort {
                 server_busy: server_cpu / seconds,
                 load_busy: load_cpu / seconds,

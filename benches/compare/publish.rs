@@ -1,7 +1,7 @@
 //! Load: members of one topic. One of them says something, and all of them, it included, are to hear it.
 
 use crate::meter::{Meter, Sample};
-use crate::plan::Metric;
+use crate::scenarios::Metric;
 use crate::server::Server;
 use crate::sys::{EPOLLIN, Epoll, Events};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -107,7 +107,7 @@ pub(crate) fn run_slow(server: &Server, members: usize) -> io::Result<Sample> {
         }
     }
     let bytes = (after as f64 - before as f64 - LARGE_BYTES as f64) / members as f64;
-    Ok(Sample { values: vec![(Metric::BytesPerMember, bytes)], effort: None })
+    Ok(Sample::of(vec![(Metric::BytesPerMember, bytes)]))
 }
 
 /// The publisher is a member, too, and reads: it is not one of those for whom the message waits.

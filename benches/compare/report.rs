@@ -3,9 +3,11 @@
 use crate::arguments::Arguments;
 use crate::machine;
 use crate::meter::{Effort, Sample};
-use crate::plan::{Bound, Metric, PAIRS_FEW, Peer, SUBJECT, Scenario, TARGETS};
+use crate::plan::{PAIRS_FEW, PAIRS_OTHERS, Peer, SUBJECT};
 use crate::run::Bench;
+use crate::scenarios::{Load, Metric, Scenario};
 use crate::stats::{Median, Pair};
+use crate::targets::{Bound, TARGETS};
 use std::fmt::Write;
 
 /// Above this share of the time a CPU counts as full; above the other one a run counts as disturbed.
@@ -20,15 +22,15 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    fn ratio(&self, metric: Metric) -> Option<Median> {
+    pub(crate) fn ratio(&self, metric: Metric) -> Option<Median> {
         Median::of(self.pairs.iter().map(|pair| pair.ratio(metric)))
     }
 
-    fn ours(&self) -> impl Iterator<Item = &Sample> {
+    pub(crate) fn ours(&self) -> impl Iterator<Item = &Sample> {
         self.pairs.iter().map(|pair| &pair.ours)
     }
 
-    fn theirs(&self) -> impl Iterator<Item = &Sample> {
+    pub(crate) fn theirs(&self) -> impl Iterator<Item = &Sample> {
         self.pairs.iter().map(|pair| &pair.theirs)
     }
 }
@@ -37,6 +39,8 @@ pub(crate) struct Report<'a> {
     pub(crate) arguments: &'a Arguments,
     pub(crate) bench: &'a Bench,
     pub(crate) comparisons: Vec<Comparison>,
+    /// What could not be measured, and why.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// One line for whoever waits.
@@ -53,16 +57,29 @@ pub(crate) fn progress(subject: &Peer, comparison: &Comparison) -> String {
 }
 
 impl Report<'_> {
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::new();
-        let sections = [self.machine(), self.method(), self.targets(), self.scenarios()];
-        for section in sections.iter().filter(|section| !section.is_empty()) {
-            text.push_str(section);
-            text.push('\n');
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-        text
+    pub(crate) fn leave_out(&mut self, what: String) {
+        eprintln!("left out: {what}");
+        self.left_out.push(what);
+    }
+
+    /// `pictures`: Markdown that shows them.
+    pub(crate) fn markdown(&self, pictures: &str) -> String {
+        joined(&[self.machine(), self.method(), self.missing(), self.targets(), pictures.to_owned(), self.scenarios()])
+    }
+
+    /// What was asked, and what there is of it.
+    pub(crate) fn summary(&self) -> String {
+        joined(&[self.missing(), self.targets()])
+    }
+
+    /// The comparisons of one scenario.
+    pub(crate) fn of<'a>(&'a self, scenario: &'a Scenario) -> impl Iterator<Item = &'a Comparison> {
+        self.comparisons.iter().filter(|comparison| comparison.scenario.name == scenario.name)
+    }
+
+    fn missing(&self) -> String {
+        let lines: String = self.left_out.iter().map(|what| format!("- {what}\n")).collect();
+        if lines.is_empty() { lines } else { format!("## Left out\n\n{lines}") }
     }
 
     fn machine(&self) -> String {
@@ -75,7 +92,16 @@ impl Report<'_> {
     fn method(&self) -> String {
         let subject = self.arguments.subject.name;
         let (pairs, seconds) = (self.arguments.pairs, self.arguments.duration.as_secs_f64());
-        let (half, few) = (pairs.div_ceil(2), pairs.min(PAIRS_FEW));
+        let (others, few) = (pairs.min(PAIRS_OTHERS), pairs.min(PAIRS_FEW));
+        let paced = match self.bench.paced_rate_found() {
+            Some(rate) => format!(
+                "- At half load {rate} requests are sent each second, half of what saturated raw_epoll just before, each when it \
+                   is due, whether or not those before it have been answered. Its time runs from when it was due, so that a pause \
+                   counts for all requests that fall into it (no coordinated omission). The load spins meanwhile; such a run is twice as \
+                   long.\n"
+            ),
+            None => String::new(),
+        };
         let runs = || self.comparisons.iter().flat_map(|comparison| comparison.ours().chain(comparison.theirs()));
         let efforts: Vec<Effort> = runs().filter_map(|sample| sample.effort).collect();
         let disturbed = efforts.iter().filter(|effort| effort.waited > WAITED_MAX).count();
@@ -84,14 +110,15 @@ impl Report<'_> {
              - Server and load are two processes on two CPUs; they talk over loopback TCP. Each run starts a fresh server, \
                with one thread that serves.\n\
              - A pair is a run of {subject} and one of the other server, one after the other; which is first alternates. A ratio \
-               is {subject}'s figure over the other's, within the pair. Shown are the median of {pairs} pairs ({half} where \
-               no target is set, {few} where memory or timers are measured) and, in brackets, its 95 % confidence interval from order statistics. Many short pairs, because the \
+               is {subject}'s figure over the other's, within the pair. Shown are the median of {pairs} pairs ({others} where \
+               no target is set, {few} where memory or timers are measured) and, in brackets, its 95 % confidence interval from order statistics (under six pairs: all of them). Many short pairs, because the \
                speed of a machine drifts: what drifts slowly falls on both alike.\n\
              - A run measures {seconds} s, after {} s of warming up. The load checks every byte that comes back.\n\
              - Server CPU is the time of all threads of the server process, user and system, as the scheduler counts it.\n\
-             - Each connection has one request in flight. Times run from before the request is sent until its answer is \
+             - Each connection has one request in flight, if nothing else is said. Times run from before the request is sent until its answer is \
                complete; those of a greeting from before the connect until the end of the stream; those of a publish until the \
                last member has it.\n\
+             {paced}\
              - Messages are those of a batch, each with its length in front, or what a publish delivers. One publish is under \
                way at a time, so that no deliveries are joined.\n\
              - Members that read nothing have a receive buffer of 16 KiB and segments of 4 KiB, so that the kernel takes little of \
@@ -113,7 +140,7 @@ impl Report<'_> {
     fn targets(&self) -> String {
         let mut rows = Vec::new();
         for target in TARGETS {
-            let mut of_scenario = self.comparisons.iter().filter(|c| c.scenario.name == target.scenario).peekable();
+            let mut of_scenario = self.comparisons.iter().filter(|c| c.scenario.name == target.scenario);
             let reached = match target.peer {
                 Some(peer) => of_scenario.find(|c| c.peer.name == peer).and_then(|c| c.ratio(target.metric)),
                 None => Median::of(of_scenario.flat_map(Comparison::ours).map(|sample| sample.value(target.metric))),
@@ -143,7 +170,7 @@ impl Report<'_> {
     fn scenarios(&self) -> String {
         let mut text = String::new();
         for scenario in &self.arguments.scenarios {
-            let of_scenario: Vec<_> = self.comparisons.iter().filter(|c| c.scenario.name == scenario.name).collect();
+            let of_scenario: Vec<_> = self.of(scenario).collect();
             if !of_scenario.is_empty() {
                 let _ = writeln!(text, "## {}: {}\n", scenario.name, scenario.title);
                 text += &self.ratios(scenario, &of_scenario);
@@ -194,7 +221,8 @@ impl Report<'_> {
                 let server_busy = median(efforts().map(|effort| effort.server_busy));
                 let load_busy = median(efforts().map(|effort| effort.load_busy));
                 row.extend([server_busy, load_busy].map(|busy| format!("{:.0} %", busy * 100.0)));
-                if load_busy >= BUSY_FULL && server_busy < BUSY_FULL {
+                let spins = matches!(scenario.load, Load::Paced { .. });
+                if load_busy >= BUSY_FULL && server_busy < BUSY_FULL && !spins {
                     limited.push(server.name);
                 }
             }
@@ -213,7 +241,13 @@ impl Report<'_> {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// Sections, those that are not empty, with a line between them.
+fn joined(sections: &[String]) -> String {
+    let texts: Vec<&str> = sections.iter().map(|section| section.trim_end()).filter(|text| !text.is_empty()).collect();
+    texts.join("\n\n") + "\n"
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     Median::of(values).map_or(f64::NAN, |of| of.median)
 }
 

@@ -1,7 +1,7 @@
 //! Pairs of runs, and what becomes of them.
 
 use crate::meter::Sample;
-use crate::plan::Metric;
+use crate::scenarios::Metric;
 
 /// Two runs, one after the other.
 pub(crate) struct Pair {
@@ -18,7 +18,7 @@ impl Pair {
 /// The median of some values, and its 95 % confidence interval.
 ///
 /// The interval comes from order statistics: as many values lie below the true median as heads fall in so many
-/// throws of a coin, however the values are distributed. Under six values it is their whole range.
+/// throws of a coin, however the values are distributed. Under nine values it is their whole range, which under six covers less.
 #[derive(Clone, Copy)]
 pub(crate) struct Median {
     pub(crate) median: f64,
@@ -39,19 +39,26 @@ impl Median {
         let cut = values_outside(count);
         Some(Median { median, low: values[cut], high: values[count - 1 - cut] })
     }
+
+    /// Its interval holds whenever those of the two do, and is thus the wider one.
+    pub(crate) fn over(self, other: Median) -> Median {
+        Median { median: self.median / other.median, low: self.low / other.high, high: self.high / other.low }
+    }
 }
 
 /// How many values may be cut off at each end, so that what is left covers the true median in at least 95 % of
-/// all cases.
+/// all cases: it does not if at most so many values lie on one side of it.
 fn values_outside(count: usize) -> usize {
     let mut cut = 0;
     // The chance of exactly `cut` heads, and of at most so many.
     let mut exactly = 0.5_f64.powf(count as f64);
     let mut at_most = exactly;
-    while at_most <= 0.025 {
-        cut += 1;
-        exactly *= (count - cut + 1) as f64 / cut as f64;
+    loop {
+        exactly *= (count - cut) as f64 / (cut + 1) as f64;
         at_most += exactly;
+        if at_most > 0.025 {
+            return cut;
+        }
+        cut += 1;
     }
-    cut
 }

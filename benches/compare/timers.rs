@@ -1,7 +1,7 @@
 //! No load: a group of `benches/timers`, run on the CPU of the servers.
 
 use crate::meter::Sample;
-use crate::plan::Metric;
+use crate::scenarios::Metric;
 use crate::sys;
 use std::io;
 use std::process::{Command, Stdio};
@@ -17,10 +17,7 @@ pub(crate) fn run(group: &str, cpu: usize) -> io::Result<Sample> {
     let [text, said] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     let (start, cancel) = (median_ns(&text, "start"), median_ns(&text, "cancel"));
     match start.zip(cancel).filter(|_| output.status.success()) {
-        Some((start, cancel)) => {
-            let values = vec![(Metric::StartTimer, start), (Metric::CancelTimer, cancel)];
-            Ok(Sample { values, effort: None })
-        }
+        Some((start, cancel)) => Ok(Sample::of(vec![(Metric::StartTimer, start), (Metric::CancelTimer, cancel)])),
         None => Err(io::Error::other(format!("the bench of the timers: {}\n{text}{said}", output.status))),
     }
 }
