@@ -263,7 +263,7 @@ bench-needs:
 	@scripts/need.sh g++ liburing.h uv.h event2/event.h ev.h nng/nng.h asio.hpp haproxy || echo 'bench: goes on without those'
 
 .PHONY: bench
-bench: all bench-needs ## measure against epoll and io_uring by hand, eight libraries and HAProxy; 25 minutes (BENCH=--help)
+bench: all bench-needs ## measure against epoll and io_uring by hand, six libraries and HAProxy; 25 minutes (BENCH=--help)
 	@benches/run.sh $(BENCH)
 
 .PHONY: bench-quick

@@ -11,7 +11,8 @@ PATH=$PATH:/usr/sbin
 # A peer that cannot be built is left out, and the report says so.
 make --no-print-directory -s -k -C benches/peers || echo "benches/run.sh: goes on without the peers that are not built" >&2
 
-# For the cargo that the comparison calls, too, to bench the timers: built here, so that it does not build then.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
-cargo bench --quiet --locked --no-run --bench timers --bench compare
+# The timers are a program that the comparison runs, as the servers are.
+timers=$(cargo bench --quiet --locked --no-run --bench timers --message-format=json |
+    sed -n '/"name":"timers"/s/.*"executable":"\([^"]*\)".*/\1/p')
+cp "$timers" target/peers/timers
 exec cargo bench --quiet --locked --bench compare -- "$@"

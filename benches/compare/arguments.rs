@@ -11,7 +11,7 @@ const PAIRS_LEAST: usize = 5;
 
 pub(crate) const USAGE: &str = "\
 usage: compare [options]
-  --quick              what has targets only, 5 pairs of 0.2 s instead of 11 of 0.4 s; prints the targets, writes no file
+  --quick              what has targets only, 5 pairs of 0.15 s instead of 11 of 0.4 s; prints the targets, writes no file
   --pairs N            pairs for each scenario and peer with a target; at most 6 for the others
   --seconds S          length of a run, after a quarter of that for warming up
   --scenario A,B       these scenarios only
@@ -63,7 +63,7 @@ impl Arguments {
             match word.as_str() {
                 "--bench" => {} // cargo's own
                 "--quick" => {
-                    (arguments.pairs, arguments.duration) = (5, Duration::from_millis(200));
+                    (arguments.pairs, arguments.duration) = (5, Duration::from_millis(150));
                     (arguments.quick, whole) = (true, false);
                 }
                 "--pairs" => {

@@ -136,7 +136,7 @@ impl Bench {
                 let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
                 relay::run_echo(&start_relay(&target)?, &target, connections, bytes, duration)
             }
-            Load::Timers => timers::run(mode, self.server_cpu),
+            Load::Timers => timers::run(&self.programs.join("timers"), mode, self.server_cpu),
         }
     }
 }

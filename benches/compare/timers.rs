@@ -4,14 +4,13 @@ use crate::meter::Sample;
 use crate::scenarios::Metric;
 use crate::sys;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// `group`: with which the names of its benches begin.
-pub(crate) fn run(group: &str, cpu: usize) -> io::Result<Sample> {
-    // The target folder is in the environment: run.sh sees to it.
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["bench", "--quiet", "--locked", "--bench", "timers", "--", group]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+pub(crate) fn run(program: &Path, group: &str, cpu: usize) -> io::Result<Sample> {
+    let mut command = Command::new(program);
+    command.args([group, "--bench"]).stdin(Stdio::null());
     sys::confine(&mut command, cpu);
     let output = command.output()?;
     let [text, said] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
