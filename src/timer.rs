@@ -5,6 +5,7 @@
 //! in its life). A bitmap per level finds the next slot without a search.
 
 use std::collections::TryReserveError;
+use std::num::NonZeroU32;
 
 const LEVELS: usize = 6;
 const SLOT_BITS: usize = 6;
@@ -19,7 +20,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey {
     index: u32,
-    generation: u32,
+    /// Not zero, so that no timer takes no room beside it.
+    generation: NonZeroU32,
 }
 
 /// Timers that each carry a `T`.
@@ -36,7 +38,7 @@ struct Entry<T> {
     deadline_ms: u64,
     /// None: the entry is free, and `next` leads to the next free one.
     payload: Option<T>,
-    generation: u32,
+    generation: NonZeroU32,
     list: u32,
     next: u32,
     previous: u32,
@@ -54,8 +56,8 @@ impl<T> Wheel<T> {
             NONE => {
                 self.entries.try_reserve(1)?;
                 let index = u32::try_from(self.entries.len()).expect("fewer timers than connections can be");
-                let (list, next, previous) = (0, NONE, NONE);
-                self.entries.push(Entry { deadline_ms, payload: None, generation: 0, list, next, previous });
+                let (generation, list, next, previous) = (NonZeroU32::MIN, 0, NONE, NONE);
+                self.entries.push(Entry { deadline_ms, payload: None, generation, list, next, previous });
                 index
             }
             free => {
@@ -190,7 +192,7 @@ impl<T> Wheel<T> {
 
     fn release(&mut self, index: u32) -> Option<T> {
         let entry = &mut self.entries[index as usize];
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         entry.next = self.free;
         self.free = index;
         entry.payload.take()

@@ -40,7 +40,10 @@ impl Bench {
     /// Confines this thread, the load, to its CPU.
     pub(crate) fn new(arguments: &Arguments) -> io::Result<Bench> {
         let connections = arguments.scenarios.iter().map(|scenario| scenario.load.connections());
-        sys::allow_files((connections.max().unwrap_or(0) + FILES_SPARE) as u64)?;
+        let files = (connections.max().unwrap_or(0) + FILES_SPARE) as u64;
+        if sys::allow_files(files)? < files {
+            return Err(io::Error::other(format!("a process may not open {files} files here")));
+        }
         let (server_cpu, load_cpu) = match arguments.cpus {
             Some(cpus) => cpus,
             None => choose_cpus()?,

@@ -144,17 +144,27 @@ fn cpu_clock(clock: libc::clockid_t) -> io::Result<Duration> {
     Ok(Duration::from_secs(time.tv_sec.cast_unsigned()) + Duration::from_nanos(time.tv_nsec.cast_unsigned()))
 }
 
-/// Raises the number of files that this process and its children may open to at least `files`.
-pub(crate) fn allow_files(files: u64) -> io::Result<()> {
+/// Raises the number of files that this process and its children may open to at least `files`, or as far as it is allowed;
+/// says how many that are.
+pub(crate) fn allow_files(files: u64) -> io::Result<u64> {
+    let limit = file_limit()?;
+    if limit.rlim_cur < files {
+        let raised = libc::rlimit { rlim_cur: files, rlim_max: limit.rlim_max.max(files) };
+        set_file_limit(&raised).or_else(|_| set_file_limit(&libc::rlimit { rlim_cur: limit.rlim_max, ..limit }))?;
+    }
+    Ok(file_limit()?.rlim_cur)
+}
+
+fn file_limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives until the call returns.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    if limit.rlim_cur >= files {
-        return Ok(());
-    }
-    let wanted = libc::rlimit { rlim_cur: files, rlim_max: limit.rlim_max.max(files) };
-    // SAFETY: `wanted` lives until the call returns.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) })?;
+    Ok(limit)
+}
+
+fn set_file_limit(limit: &libc::rlimit) -> io::Result<()> {
+    // SAFETY: the limit lives until the call returns.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) })?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ pub mod handle;
 pub(crate) mod ids;
 pub(crate) mod outbox;
 pub(crate) mod payload;
+pub(crate) mod places;
 pub(crate) mod slot;
 
 use crate::conn::outbox::Outbox;
@@ -54,9 +55,10 @@ pub(crate) struct Conn<E> {
     pub(crate) phase: Phase,
     /// The number of its framing in the server's table.
     pub(crate) framing: u8,
-    pub(crate) reason: Status,
-    /// When bytes last came or went; kept only where idle connections are closed.
-    pub(crate) active_ms: u64,
+    /// The code of the status, which is negative, in few bits.
+    reason: u8,
+    /// The low half of when bytes last came or went; kept only where idle connections are closed.
+    active_ms: u32,
     pub(crate) timer: Option<TimerKey>,
     /// What is queued and not yet given to the driver.
     pub(crate) outbox: Option<Box<Outbox>>,
@@ -80,7 +82,7 @@ impl<E> Default for Conn<E> {
             flags: Flags::default(),
             phase: Phase::Vacant,
             framing: 0,
-            reason: Status::Ok,
+            reason: 0,
             active_ms: 0,
             timer: None,
             outbox: None,
@@ -89,6 +91,40 @@ impl<E> Default for Conn<E> {
         }
     }
 }
+
+impl<E> Conn<E> {
+    pub(crate) fn open(generation: u32, framing: u8, now_ms: u64) -> Self {
+        let mut conn = Self { generation, framing, phase: Phase::Open, ..Self::default() };
+        conn.touch(now_ms);
+        conn
+    }
+
+    /// Why it closes.
+    pub(crate) fn reason(&self) -> Status {
+        Status::from_code(-i32::from(self.reason)).unwrap_or(Status::Ok)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // there are fewer than 256 codes
+    pub(crate) fn set_reason(&mut self, reason: Status) {
+        self.reason = (reason as i32).unsigned_abs() as u8;
+    }
+
+    /// Bytes came or went.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the low half
+    pub(crate) fn touch(&mut self, now_ms: u64) {
+        self.active_ms = now_ms as u32;
+    }
+
+    /// When bytes last came or went, of a connection that is looked at while that is less than [`ACTIVE_REACH_MS`] ago.
+    #[allow(clippy::cast_possible_truncation)] // the low half
+    pub(crate) fn active_ms(&self, now_ms: u64) -> u64 {
+        now_ms - u64::from((now_ms as u32).wrapping_sub(self.active_ms))
+    }
+}
+
+/// How far back [`Conn::active_ms`] sees: 49 days, and an hour to spare for whoever looks late.
+pub(crate) const ACTIVE_REACH_MS: u64 = (1 << 32) - 3_600_000;
 
 /// A set of yes-or-no facts about a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,5 +181,37 @@ impl Flags {
         let before = self.has(flag);
         self.0 = if on { self.0 | flag.0 } else { self.0 & !flag.0 };
         before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // There may be a million of them.
+        assert_eq!(size_of::<Conn<()>>(), 48);
+    }
+
+    #[test]
+    fn every_reason_comes_back() {
+        let mut conn = Conn::<()>::default();
+        assert_eq!(conn.reason(), Status::Ok);
+        for status in Status::all() {
+            conn.set_reason(status);
+            assert_eq!(conn.reason(), status);
+        }
+    }
+
+    #[test]
+    fn half_a_time_says_when() {
+        let mut conn = Conn::<()>::default();
+        for active_ms in [0, 5, (1 << 32) - 1, 1 << 32, (1 << 40) + 7] {
+            conn.touch(active_ms);
+            for after_ms in [0, 1, 1 << 31, ACTIVE_REACH_MS + 3_599_999] {
+                assert_eq!(conn.active_ms(active_ms + after_ms), active_ms);
+            }
+        }
     }
 }

@@ -3,11 +3,14 @@
 //!
 //! A worker's own state of its connections is in [`super::Conn`], which no other thread ever touches.
 
+mod tails;
+
 use std::ffi::c_void;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::chunks::chunk_of;
+use self::tails::Tails;
 use super::handle::{ConnId, GENERATION_COUNT, INDEX_COUNT};
 use crate::fault::{self, Call};
 use crate::net::Peer;
@@ -26,8 +29,10 @@ pub(crate) struct Slot {
     inflight: AtomicU64,
     /// Bytes in the outboxes of the connection. Only its worker writes this.
     queued: AtomicU32,
+    /// While nobody has the place: the next one that is free.
     user: AtomicPtr<c_void>,
-    peer: [AtomicU64; 3],
+    /// The first word of the peer; the others, where there are any, are in [`Tails`].
+    peer: AtomicU64,
 }
 
 const FLAG_BITS: u32 = 4;
@@ -129,48 +134,25 @@ impl Slot {
         self.user.load(Ordering::Relaxed)
     }
 
-    /// The user data and the peer, from any thread: read, then checked to have been this connection's.
-    #[inline]
-    pub(crate) fn read(&self, id: ConnId) -> Option<(HostUser, Peer)> {
-        if !self.is(id) {
-            return None;
-        }
-        let user = self.user.load(Ordering::Acquire);
-        let peer = self.peer();
-        // Pairs with the fence in `reserve`: whoever saw a word of the successor also sees its generation.
-        fence(Ordering::Acquire);
-        self.is(id).then_some((user, peer))
+    /// The place that is free next, of one that is free.
+    fn next_free(&self) -> Option<u32> {
+        u32::try_from(self.user.load(Ordering::Relaxed).addr()).ok()?.checked_sub(1)
+    }
+
+    fn set_next_free(&self, next: Option<u32>) {
+        let word = next.map_or(0, |next| next as usize + 1);
+        self.user.store(ptr::without_provenance_mut(word), Ordering::Relaxed);
     }
 
     /// The number of the connection's framing.
     #[allow(clippy::cast_possible_truncation)] // eight bits
     pub(crate) fn framing(&self) -> u8 {
-        (self.peer[0].load(Ordering::Relaxed) >> FRAMING_SHIFT) as u8
+        (self.peer.load(Ordering::Relaxed) >> FRAMING_SHIFT) as u8
     }
 
-    /// The peer; unnamed while it changes.
-    fn peer(&self) -> Peer {
-        let words = || self.peer.each_ref().map(|word| word.load(Ordering::Acquire));
-        let first = words();
-        // Pairs with the fences in `set_peer`: two equal readings with a word from before and one from after would
-        // need the first word to be empty in one of them.
-        fence(Ordering::Acquire);
-        let is_settled = words() == first;
-        let [head, high, low] = first;
-        let peer = Peer([head & !FRAMING_MASK, high, low]);
-        if is_settled { peer } else { peer.without_address() }
-    }
-
-    /// Replaces the peer: an outgoing connection is open. Only the worker does this.
-    pub(crate) fn set_peer(&self, peer: Peer) {
-        let framing = self.peer[0].load(Ordering::Relaxed) & FRAMING_MASK;
-        let [head, high, low] = peer.0;
-        // Whether it is a datagram's never changes.
-        self.peer[0].store(peer.without_address().0[0] | framing, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.peer[1].store(high, Ordering::Release);
-        self.peer[2].store(low, Ordering::Release);
-        self.peer[0].store(head | framing, Ordering::Release);
+    /// Whether it is the peer of a datagram socket, which never changes.
+    pub(crate) fn is_datagram(&self) -> bool {
+        Peer([self.peer.load(Ordering::Relaxed), 0, 0]).is_datagram()
     }
 }
 
@@ -186,7 +168,47 @@ pub(crate) enum Raised {
 const CHUNK: usize = 256;
 
 /// A share of the slots, which never moves.
-pub(crate) type SlotChunk = Arc<[Slot]>;
+#[derive(Debug)]
+pub(crate) struct SlotChunk {
+    slots: [Slot; CHUNK],
+    tails: Tails,
+}
+
+impl SlotChunk {
+    fn new() -> Self {
+        Self { slots: std::array::from_fn(|_| Slot::default()), tails: Tails::default() }
+    }
+
+    /// The peer; unnamed while it changes.
+    fn peer(&self, offset: usize) -> Peer {
+        let words = || {
+            let head = self.slots[offset].peer.load(Ordering::Acquire);
+            let [high, low] = if Peer::has_more(head) { self.tails.load(offset) } else { [0; 2] };
+            [head, high, low]
+        };
+        let first = words();
+        // Pairs with the fences in `set_peer`: two equal readings with a word from before and one from after would
+        // need the first word to be empty in one of them.
+        fence(Ordering::Acquire);
+        let is_settled = words() == first;
+        let [head, high, low] = first;
+        let peer = Peer([head & !FRAMING_MASK, high, low]);
+        if is_settled { peer } else { peer.without_address() }
+    }
+
+    /// Replaces the peer: an outgoing connection is open. Only the worker does this.
+    fn set_peer(&self, offset: usize, peer: Peer) -> Result<()> {
+        self.tails.make_room(peer)?;
+        let slot = &self.slots[offset];
+        let framing = slot.peer.load(Ordering::Relaxed) & FRAMING_MASK;
+        // Whether it is a datagram's never changes.
+        slot.peer.store(peer.without_address().0[0] | framing, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.tails.store(offset, peer);
+        slot.peer.store(peer.0[0] | framing, Ordering::Release);
+        Ok(())
+    }
+}
 
 /// The places of one worker's connections. Any thread may reserve one; only the worker gives them back.
 #[derive(Debug)]
@@ -199,10 +221,10 @@ pub(crate) struct SlotTable {
 
 #[derive(Debug)]
 struct Places {
-    chunks: Vec<SlotChunk>,
-    /// Places that were used before; the last one given back is the first to be used again, while the cache
-    /// still knows it. Its capacity always suffices for all places.
-    free: Vec<u32>,
+    chunks: Vec<Arc<SlotChunk>>,
+    /// The first of the places that were used before, each of which names the next: the last one given back is the
+    /// first to be used again, while the cache still knows it.
+    free: Option<u32>,
     /// Places from here on were never used.
     fresh: u32,
     /// What the first connection of a fresh place gets; odd.
@@ -217,7 +239,7 @@ impl SlotTable {
     pub(crate) fn new(worker: u32, generation_first: u32) -> Self {
         debug_assert!(generation_first % 2 == 1);
         let generation_last = generation_first;
-        let places = Places { chunks: Vec::new(), free: Vec::new(), fresh: 0, generation_first, generation_last };
+        let places = Places { chunks: Vec::new(), free: None, fresh: 0, generation_first, generation_last };
         Self { worker, places: Mutex::new(places), taken: AtomicUsize::new(0) }
     }
 
@@ -238,12 +260,15 @@ impl SlotTable {
     /// Gives a place to a new connection.
     pub(crate) fn reserve(&self, peer: Peer, framing: u8, user: HostUser) -> Result<ConnId> {
         let mut places = self.lock();
-        let index = match places.free.pop() {
+        let index = match places.free {
             Some(index) => index,
-            None => places.take_fresh()?,
+            None => places.fresh()?,
         };
+        let (chunk, offset) = places.chunk(index);
+        chunk.tails.make_room(peer)?;
+        let next_free = chunk.slots[offset].next_free();
         let generation = {
-            let slot = places.slot(index);
+            let slot = &chunk.slots[offset];
             let generation = match slot.state.load(Ordering::Relaxed) >> FLAG_BITS {
                 0 => places.generation_first,
                 even => even + 1,
@@ -251,16 +276,18 @@ impl SlotTable {
             // Pairs with the fence in `Slot::read`.
             fence(Ordering::Release);
             slot.user.store(user, Ordering::Relaxed);
-            let [head, high, low] = peer.0;
-            debug_assert_eq!(head & FRAMING_MASK, 0);
-            for (word, value) in slot.peer.iter().zip([head | u64::from(framing) << FRAMING_SHIFT, high, low]) {
-                word.store(value, Ordering::Relaxed);
-            }
+            debug_assert_eq!(peer.0[0] & FRAMING_MASK, 0);
+            slot.peer.store(peer.0[0] | u64::from(framing) << FRAMING_SHIFT, Ordering::Relaxed);
+            chunk.tails.store(offset, peer);
             // `inflight` is left alone: who raised it for a predecessor will lower it again.
             slot.queued.store(0, Ordering::Relaxed);
             slot.state.store(generation << FLAG_BITS, Ordering::Release);
             generation
         };
+        match places.free {
+            Some(_) => places.free = next_free,
+            None => places.fresh += 1,
+        }
         places.generation_last = places.generation_last.max(generation);
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(ConnId::new(self.worker, index, generation))
@@ -270,10 +297,15 @@ impl SlotTable {
     pub(crate) fn release(&self, id: ConnId) {
         let mut places = self.lock();
         let next = id.generation() + 1;
-        places.slot(id.index()).state.store(next << FLAG_BITS, Ordering::Release);
+        let next_free = places.free;
+        let slot = places.slot(id.index());
+        slot.state.store(next << FLAG_BITS, Ordering::Release);
         self.taken.fetch_sub(1, Ordering::Relaxed);
         if next + 1 < GENERATION_COUNT {
-            places.free.push(id.index());
+            // Pairs with the fence in `SlotRef::read`.
+            fence(Ordering::Release);
+            slot.set_next_free(next_free);
+            places.free = Some(id.index());
         }
     }
 
@@ -289,61 +321,83 @@ impl SlotTable {
         self.lock().slot(id.index()).land(cost);
     }
 
-    fn chunk(&self, number: usize) -> Option<SlotChunk> {
+    fn chunk(&self, number: usize) -> Option<Arc<SlotChunk>> {
         self.lock().chunks.get(number).cloned()
     }
 }
 
 impl Places {
-    fn slot(&self, index: u32) -> &Slot {
-        &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+    fn chunk(&self, index: u32) -> (&SlotChunk, usize) {
+        (&self.chunks[index as usize / CHUNK], index as usize % CHUNK)
     }
 
-    fn take_fresh(&mut self) -> Result<u32> {
+    fn slot(&self, index: u32) -> &Slot {
+        let (chunk, offset) = self.chunk(index);
+        &chunk.slots[offset]
+    }
+
+    /// The next place that was never used, and room for it.
+    fn fresh(&mut self) -> Result<u32> {
         if self.fresh == INDEX_COUNT {
             return Err(Error::new(Status::Memory, "a worker has all the connections that it can tell apart"));
         }
         if self.fresh as usize == self.chunks.len() * CHUNK {
             fault::check(Call::Memory).map_err(|_| Status::Memory)?;
             self.chunks.try_reserve(1)?;
-            let all = (self.chunks.len() + 1) * CHUNK;
-            self.free.try_reserve(all - self.free.len())?;
-            self.chunks.push(SlotChunk::from(chunk_of(CHUNK)?));
+            self.chunks.push(Arc::new(SlotChunk::new()));
         }
-        self.fresh += 1;
-        Ok(self.fresh - 1)
+        Ok(self.fresh)
     }
 }
 
 /// A slot that was found for another thread.
 pub(crate) struct SlotRef {
-    chunk: SlotChunk,
+    chunk: Arc<SlotChunk>,
     offset: usize,
+}
+
+impl SlotRef {
+    /// The user data and the peer, from any thread: read, then checked to have been this connection's.
+    pub(crate) fn read(&self, id: ConnId) -> Option<(HostUser, Peer)> {
+        if !self.is(id) {
+            return None;
+        }
+        let user = self.user.load(Ordering::Acquire);
+        let peer = self.chunk.peer(self.offset);
+        // Pairs with the fences in `reserve` and `release`: whoever saw a word of the successor also sees its generation.
+        fence(Ordering::Acquire);
+        self.is(id).then_some((user, peer))
+    }
 }
 
 impl std::ops::Deref for SlotRef {
     type Target = Slot;
     fn deref(&self) -> &Slot {
-        &self.chunk[self.offset]
+        &self.chunk.slots[self.offset]
     }
 }
 
 /// The worker's own view of its table: the chunks without the lock.
 #[derive(Debug, Default)]
 pub(crate) struct SlotCache {
-    chunks: Vec<SlotChunk>,
+    chunks: Vec<Arc<SlotChunk>>,
 }
 
 impl SlotCache {
     /// The slot of a connection that lives on this worker.
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> &Slot {
-        &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+        &self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
+    }
+
+    /// Replaces the peer of a connection that lives on this worker: it has opened it.
+    pub(crate) fn set_peer(&self, index: u32, peer: Peer) -> Result<()> {
+        self.chunks[index as usize / CHUNK].set_peer(index as usize % CHUNK, peer)
     }
 
     /// As [`SlotCache::slot`], for an index that the worker may not know yet.
     pub(crate) fn get(&self, index: u32) -> Option<&Slot> {
-        self.chunks.get(index as usize / CHUNK).map(|chunk| &chunk[index as usize % CHUNK])
+        self.chunks.get(index as usize / CHUNK).map(|chunk| &chunk.slots[index as usize % CHUNK])
     }
 
     /// Makes the slot at `index` known. To be called for each connection that the worker takes on.
@@ -360,7 +414,44 @@ impl SlotCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
     use std::ptr::null_mut;
+
+    #[test]
+    fn a_slot_is_small() {
+        // There may be a million of them.
+        assert_eq!(size_of::<Slot>(), 32);
+    }
+
+    #[test]
+    fn long_and_short_peers_take_turns() {
+        let table = SlotTable::new(0, 1);
+        let short = Peer::new(SocketAddr::from((Ipv4Addr::new(1, 2, 3, 4), 5)));
+        let long = Peer::new(SocketAddr::from((Ipv6Addr::LOCALHOST, 6)));
+        for peer in [short, long, short, Peer::UNNAMED, long] {
+            let id = table.reserve(peer, 7, null_mut()).unwrap();
+            let slot = table.find(id).unwrap();
+            assert_eq!((slot.read(id).unwrap().1, slot.framing()), (peer, 7));
+            let mut cache = SlotCache::default();
+            cache.know(&table, id.index()).unwrap();
+            cache.set_peer(id.index(), long).unwrap();
+            assert_eq!((slot.read(id).unwrap().1, slot.framing()), (long, 7));
+            table.release(id);
+        }
+    }
+
+    #[test]
+    fn the_last_place_given_back_is_used_first() {
+        let table = SlotTable::new(0, 1);
+        let user = ptr::without_provenance_mut(77);
+        let ids: Vec<ConnId> = (0..600).map(|_| table.reserve(Peer::UNNAMED, 0, user).unwrap()).collect();
+        assert!(ids.iter().zip(0..).all(|(id, index)| id.index() == index));
+        for place in [3, 599, 0] {
+            table.release(ids[place]);
+        }
+        let again: Vec<u32> = (0..4).map(|_| table.reserve(Peer::UNNAMED, 0, user).unwrap().index()).collect();
+        assert_eq!(again, [0, 599, 3, 600]);
+    }
 
     #[test]
     fn a_place_is_good_for_one_connection_at_a_time() {
@@ -423,7 +514,10 @@ mod tests {
     #[test]
     fn a_reader_never_sees_half_of_a_successor() {
         let table = Arc::new(SlotTable::new(0, 1));
-        let peer_of = |mark: u64| Peer([0, mark, mark]);
+        let peer_of = |mark: u64| {
+            let half = u128::from(mark);
+            Peer::new(SocketAddr::from((Ipv6Addr::from(half << 64 | half), 0)))
+        };
         let reader = {
             let table = Arc::clone(&table);
             let first = table.reserve(peer_of(1), 0, null_mut()).unwrap();

@@ -1,13 +1,13 @@
-//! A peer's address in three words.
+//! A peer's address in few words.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// A peer's address in three words, so that any thread can read it out of a connection's slot.
+/// A peer's address in one word, or for IPv6 in three, so that any thread can read it out of a connection's slot.
 ///
-/// The first word: the kind in bits 0 to 7, the port in 8 to 23, the scope of an IPv6 address in 32 to 63. Bits
-/// 24 to 31 are always zero: the table of connections keeps something of its own there, and would mistake one
-/// peer for another if an address had bits in that place.
+/// The first word: the kind in bits 0 to 7, the port in 8 to 23, the IPv4 address, or the scope of an IPv6 address, in
+/// 32 to 63. Bits 24 to 31 are always zero: the table of connections keeps something of its own there, and would
+/// mistake one peer for another if an address had bits in that place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(pub(crate) [u64; 3]);
 
@@ -37,7 +37,7 @@ impl Peer {
     fn pack(address: SocketAddr, kind: u64) -> Self {
         let head = kind | u64::from(address.port()) << 8;
         match address {
-            SocketAddr::V4(v4) => Self([head | V4, u64::from(u32::from(*v4.ip())), 0]),
+            SocketAddr::V4(v4) => Self([head | V4 | u64::from(u32::from(*v4.ip())) << 32, 0, 0]),
             SocketAddr::V6(v6) => {
                 let bits = u128::from(*v6.ip());
                 #[allow(clippy::cast_possible_truncation)] // the two halves
@@ -51,6 +51,11 @@ impl Peer {
         if self.is_datagram() { Self::UNNAMED_DATAGRAM } else { Self::UNNAMED }
     }
 
+    /// Whether a peer with this first word has others.
+    pub(crate) fn has_more(head: u64) -> bool {
+        head & FAMILY == V6
+    }
+
     /// Whether it is the peer of a datagram socket.
     pub fn is_datagram(self) -> bool {
         self.0[0] & DATAGRAM != 0
@@ -61,7 +66,7 @@ impl Peer {
         let [head, high, low] = self.0;
         let port = (head >> 8 & 0xffff) as u16;
         match head & FAMILY {
-            V4 => Some(SocketAddr::from((Ipv4Addr::from(u32::try_from(high).ok()?), port))),
+            V4 => Some(SocketAddr::from((Ipv4Addr::from(u32::try_from(head >> 32).ok()?), port))),
             V6 => {
                 let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
                 let scope = u32::try_from(head >> 32).ok()?;
@@ -114,6 +119,8 @@ mod tests {
             prop_assert!(datagram.is_datagram() && !stream.is_datagram());
             prop_assert_ne!(stream, datagram);
             prop_assert_eq!((stream.0[0] | datagram.0[0]) >> 24 & 0xff, 0);
+            prop_assert_eq!(Peer::has_more(stream.0[0]), v6);
+            prop_assert!(v6 || stream.0[1..] == [0, 0]);
         }
     }
 }

@@ -28,7 +28,7 @@ impl Roster {
             return self.close_connecting(id, reason);
         }
         conn.phase = Phase::Draining;
-        conn.reason = reason;
+        conn.set_reason(reason);
         self.me.counters.closing.add(1);
         self.slots.slot(id.index()).raise(id, CLOSING);
         let drain_ms = (reason != Status::Stopped).then_some(self.server.limits.drain_ms);
@@ -47,8 +47,9 @@ impl Roster {
         let queued = self.slots.slot(id.index()).queued();
         let Some(conn) = self.conn(id) else { return };
         // A close that had everything out keeps its good reason.
-        if conn.phase.takes_sends() || (conn.phase == Phase::Draining && queued > 0 && conn.reason != Status::Stopped) {
-            conn.reason = reason;
+        if conn.phase.takes_sends() || (conn.phase == Phase::Draining && queued > 0 && conn.reason() != Status::Stopped)
+        {
+            conn.set_reason(reason);
         }
         let before = std::mem::replace(&mut conn.phase, Phase::Doomed);
         if before == Phase::Connecting {
@@ -96,7 +97,7 @@ impl Roster {
 
     /// The connection is over: takes it apart. The handle stays good for questions until [`Roster::release`].
     pub(super) fn bury(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> Option<Farewell> {
-        let reason = self.conn(id)?.reason;
+        let reason = self.conn(id)?.reason();
         let outboxes = self.take_apart(id, from_driver);
         let conn = self.conn(id)?;
         conn.phase = Phase::Closed;

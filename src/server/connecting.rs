@@ -344,10 +344,10 @@ impl Roster {
 
     /// The driver has it.
     fn opened(&mut self, id: ConnId, peer: Peer) -> Result<()> {
-        self.slots.slot(id.index()).set_peer(peer);
+        self.slots.set_peer(id.index(), peer)?;
         if let Some(conn) = self.conn(id) {
             conn.phase = Phase::Open;
-            conn.active_ms = sys::now_ms();
+            conn.touch(sys::now_ms());
             conn.flags.set(Flags::HEARD, false);
             conn.flags.set(Flags::CONNECTED, true);
             self.me.counters.connecting.subtract(1);
@@ -386,7 +386,7 @@ impl Roster {
     pub(super) fn revive(&mut self, id: ConnId, from_driver: Option<Box<Outbox>>) -> Revived {
         let has_stopped = self.server.stop_at_ms().is_some();
         let Some(conn) = self.conn(id) else { return Err(from_driver) };
-        let (reason, flags) = (conn.reason, conn.flags);
+        let (reason, flags) = (conn.reason(), conn.flags);
         let is_lost = !matches!(reason, Status::Ok | Status::Stopped | Status::Panic) && !flags.has(Flags::ENDING);
         let connector = conn.extra.as_mut().and_then(|extra| extra.connector.as_mut());
         let retries = !has_stopped && is_lost && flags.has(Flags::CONNECTED);
@@ -396,7 +396,7 @@ impl Roster {
         let outboxes = self.take_apart(id, from_driver);
         if let Some(conn) = self.conn(id) {
             conn.phase = Phase::Connecting;
-            conn.reason = Status::Ok;
+            conn.set_reason(Status::Ok);
             let over = [Flags::ENDED, Flags::FINISHED, Flags::IN_FLIGHT, Flags::READING, Flags::HELD, Flags::RESET];
             for flag in over.into_iter().chain([Flags::CONNECTED]) {
                 conn.flags.set(flag, false);

@@ -3,7 +3,7 @@
 
 use super::roster::{Due, Roster};
 use crate::conn::handle::ConnId;
-use crate::conn::{Flags, Phase};
+use crate::conn::{ACTIVE_REACH_MS, Flags, Phase};
 use crate::options::NEVER_MS;
 use crate::status::{Result, Status};
 use crate::sys;
@@ -20,7 +20,7 @@ impl Roster {
         if let Some(conn) = self.conn(id)
             && (has_idle || conn.flags.has(Flags::DATAGRAM))
         {
-            conn.active_ms = sys::now_ms();
+            conn.touch(sys::now_ms());
         }
     }
 
@@ -29,7 +29,7 @@ impl Roster {
     fn idle_ms(&mut self, id: ConnId) -> u64 {
         let limits = self.server.limits;
         let is_datagram = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::DATAGRAM));
-        u64::from(if is_datagram { limits.datagram_idle_ms } else { limits.idle_ms })
+        u64::from(if is_datagram { limits.datagram_idle_ms } else { limits.idle_ms }).min(ACTIVE_REACH_MS)
     }
 
     /// A connection is open: from here on it may not be silent for too long.
@@ -138,7 +138,7 @@ impl Roster {
         let idle_ms = self.idle_ms(id);
         let (message_ms, write_ms) = (self.server.limits.message_ms, self.server.limits.write_ms);
         let conn = self.conn(id)?;
-        let idle = (idle_ms > 0).then(|| conn.active_ms + idle_ms);
+        let idle = (idle_ms > 0).then(|| conn.active_ms(sys::now_ms()) + idle_ms);
         // While the program has paused the connection, the peer is not to blame.
         let is_held = conn.flags.has(Flags::HELD) || conn.flags.has(Flags::PAUSED);
         let message = conn.intake.as_ref().filter(|_| !is_held && message_ms != NEVER_MS);

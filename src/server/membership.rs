@@ -7,6 +7,7 @@ use super::roster::NOBODY;
 use super::topics::{Subscription, SubscriptionId};
 use crate::cluster::{Cluster, Interest};
 use crate::conn::handle::ConnId;
+use crate::conn::places::Places;
 use crate::fault::{self, Call};
 use crate::status::{Error, Result, Status};
 
@@ -39,44 +40,6 @@ pub(super) struct Member {
     next_of_conn: u32,
 }
 
-/// Numbered places that are used again.
-pub(super) struct Places<T> {
-    places: Vec<Option<T>>,
-    /// Its capacity always suffices for all places.
-    free: Vec<u32>,
-}
-
-impl<T> Default for Places<T> {
-    fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
-    }
-}
-
-impl<T> Places<T> {
-    fn insert(&mut self, value: T) -> Result<u32> {
-        if let Some(at) = self.free.pop() {
-            self.places[at as usize] = Some(value);
-            return Ok(at);
-        }
-        let at = u32::try_from(self.places.len()).ok().filter(|at| *at < NOBODY).ok_or(Status::Memory)?;
-        fault::check(Call::Memory).map_err(|_| Status::Memory)?;
-        self.places.try_reserve(1)?;
-        self.free.try_reserve(self.places.capacity() - self.free.len())?;
-        self.places.push(Some(value));
-        Ok(at)
-    }
-
-    pub(super) fn get(&mut self, at: u32) -> Option<&mut T> {
-        self.places.get_mut(at as usize)?.as_mut()
-    }
-
-    fn remove(&mut self, at: u32) -> Option<T> {
-        let value = self.places.get_mut(at as usize)?.take()?;
-        self.free.push(at);
-        Some(value)
-    }
-}
-
 impl Topics {
     /// The topic with this name, made if it is new.
     pub(super) fn open(&mut self, name: &str, cluster: Option<&Arc<Cluster>>) -> Result<u32> {
@@ -86,6 +49,7 @@ impl Topics {
         self.by_name.try_reserve(1)?;
         let interest = cluster.map(|cluster| cluster.interest(name)).transpose()?;
         let (key, name) = (copy(name)?, copy(name)?);
+        fault::check(Call::Memory).map_err(|_| Status::Memory)?;
         let topic = self.topics.insert(Topic { name, first_member: NOBODY, subscriptions: Vec::new(), interest })?;
         self.by_name.insert(key, topic);
         Ok(topic)
@@ -93,7 +57,7 @@ impl Topics {
 
     /// Forgets a topic in which nobody is.
     pub(super) fn close_empty(&mut self, at: u32) {
-        let Some(topic) = self.topics.get(at) else { return };
+        let Some(topic) = self.topics.get_mut(at) else { return };
         if topic.first_member == NOBODY && topic.subscriptions.is_empty() {
             self.by_name.remove(&topic.name);
             self.topics.remove(at);
@@ -104,7 +68,7 @@ impl Topics {
     pub(super) fn add(&mut self, conn: ConnId, topic: u32, first: u32) -> Result<Option<u32>> {
         let mut count = 0;
         let mut at = first;
-        while let Some(member) = self.members.get(at) {
+        while let Some(member) = self.members.get_mut(at) {
             if member.topic == topic {
                 return Ok(None);
             }
@@ -114,12 +78,13 @@ impl Topics {
         if count >= MEMBERSHIPS_MAX {
             return Err(Error::new(Status::Again, format!("the connection is in {MEMBERSHIPS_MAX} topics")));
         }
-        let next = self.topics.get(topic).map_or(NOBODY, |topic| topic.first_member);
+        let next = self.topics.get_mut(topic).map_or(NOBODY, |topic| topic.first_member);
+        fault::check(Call::Memory).map_err(|_| Status::Memory)?;
         let at = self.members.insert(Member { conn, topic, next, previous: NOBODY, next_of_conn: first })?;
-        if let Some(next) = self.members.get(next) {
+        if let Some(next) = self.members.get_mut(next) {
             next.previous = at;
         }
-        if let Some(topic) = self.topics.get(topic) {
+        if let Some(topic) = self.topics.get_mut(topic) {
             topic.first_member = at;
             topic.interest.iter().for_each(Interest::joined);
         }
@@ -130,7 +95,7 @@ impl Topics {
     pub(super) fn drop_member(&mut self, topic: u32, first: u32) -> u32 {
         let mut before = NOBODY;
         let mut at = first;
-        while let Some(member) = self.members.get(at) {
+        while let Some(member) = self.members.get_mut(at) {
             let next_of_conn = member.next_of_conn;
             if member.topic != topic {
                 (before, at) = (at, next_of_conn);
@@ -138,22 +103,22 @@ impl Topics {
             }
             let (next, previous) = (member.next, member.previous);
             self.members.remove(at);
-            if let Some(next) = self.members.get(next) {
+            if let Some(next) = self.members.get_mut(next) {
                 next.previous = previous;
             }
-            match self.members.get(previous) {
+            match self.members.get_mut(previous) {
                 Some(previous) => previous.next = next,
                 None => {
-                    if let Some(topic) = self.topics.get(topic) {
+                    if let Some(topic) = self.topics.get_mut(topic) {
                         topic.first_member = next;
                     }
                 }
             }
-            if let Some(topic) = self.topics.get(topic) {
+            if let Some(topic) = self.topics.get_mut(topic) {
                 topic.interest.iter().for_each(Interest::left);
             }
             self.close_empty(topic);
-            return match self.members.get(before) {
+            return match self.members.get_mut(before) {
                 Some(before) => {
                     before.next_of_conn = next_of_conn;
                     first

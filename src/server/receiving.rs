@@ -142,6 +142,9 @@ impl Roster {
         let begun = conn.intake.as_mut().filter(|_| was_paused && !on && !is_held);
         if !on && is_held && !conn.flags.set(Flags::RESUMED, true) {
             // What it holds comes first; reading goes on after that.
+            if self.resumed.try_reserve(1).is_err() {
+                return self.doom(id, Status::Memory);
+            }
             self.resumed.push_back(id);
         } else if let Some(intake) = begun {
             // The pause does not count.

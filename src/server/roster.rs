@@ -8,7 +8,7 @@
 //! `connect`, `peers`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
@@ -241,18 +241,14 @@ impl Roster {
 
     /// Makes room for a connection. It is open, but neither announced nor known to the driver.
     pub(super) fn insert(&mut self, id: ConnId) -> Result<()> {
-        // Each list holds a connection at most once: from here on none of them has to grow.
+        // Each of these lists holds a connection at most once: from here on neither has to grow.
         let all = self.count + 1;
-        self.dirty.try_reserve(all.saturating_sub(self.dirty.len()))?;
-        self.unsettled.try_reserve(all.saturating_sub(self.unsettled.len()))?;
-        self.resumed.try_reserve(all.saturating_sub(self.resumed.len()))?;
-        self.starved.try_reserve(all.saturating_sub(self.starved.len()))?;
+        make_room(&mut self.dirty, all)?;
+        make_room(&mut self.unsettled, all)?;
         self.slots.know(&self.me.slots, id.index())?;
         let slot = self.slots.slot(id.index());
-        let (generation, active_ms, framing) = (id.generation(), sys::now_ms(), slot.framing());
-        let mut flags = Flags::default();
-        flags.set(Flags::DATAGRAM, slot.read(id).is_some_and(|(_, peer)| peer.is_datagram()));
-        let conn = Conn { generation, phase: Phase::Open, active_ms, framing, flags, ..Conn::default() };
+        let mut conn = Conn::open(id.generation(), slot.framing(), sys::now_ms());
+        conn.flags.set(Flags::DATAGRAM, slot.is_datagram());
         *self.conns.grow_to(id.index())? = conn;
         self.count += 1;
         Ok(())
@@ -338,6 +334,18 @@ impl Roster {
     pub(super) fn settle_lease(&mut self) {
         self.lease.settle(&self.server.budget);
     }
+}
+
+/// Room in a list for so many. It grows into new memory, without a copy of the part that holds nothing: what a list has never
+/// used costs nothing, and growing takes no longer for a million.
+fn make_room(list: &mut Vec<ConnId>, all: usize) -> std::result::Result<(), TryReserveError> {
+    if list.capacity() < all {
+        let mut larger = Vec::new();
+        larger.try_reserve_exact(all.next_power_of_two())?;
+        larger.append(list);
+        *list = larger;
+    }
+    Ok(())
 }
 
 /// What comes of [`Roster::set_user`].

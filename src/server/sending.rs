@@ -385,6 +385,9 @@ impl Roster {
         if self.conn(id).is_none_or(|conn| conn.flags.set(Flags::STARVED, true)) {
             return;
         }
+        if self.starved.try_reserve(1).is_err() {
+            return self.doom(id, Status::Memory);
+        }
         self.starved.push_back(id);
         self.watch_starved();
     }

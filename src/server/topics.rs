@@ -278,7 +278,7 @@ impl Roster {
     pub(super) fn leave_all(&mut self, id: ConnId) {
         let Some(extra) = self.extra(id) else { return };
         let mut first = std::mem::replace(&mut extra.first_member, NOBODY);
-        while let Some(member) = self.topics.members.get(first) {
+        while let Some(member) = self.topics.members.get_mut(first) {
             let topic = member.topic;
             first = self.topics.drop_member(topic, first);
         }
@@ -289,9 +289,9 @@ impl Roster {
     /// was in the mailbox itself, before whatever is there now.
     fn fan_out(&mut self, name: &str, payload: &Arc<Payload>, heeds_mailbox: bool) {
         let Some(&topic) = self.topics.by_name.get(name) else { return };
-        let Some(topic) = self.topics.topics.get(topic) else { return };
+        let Some(topic) = self.topics.topics.get_mut(topic) else { return };
         let mut at = topic.first_member;
-        while let Some(member) = self.topics.members.get(at) {
+        while let Some(member) = self.topics.members.get_mut(at) {
             let conn = member.conn;
             at = member.next;
             let sent = self.send_payload(conn, payload, heeds_mailbox);
@@ -303,7 +303,7 @@ impl Roster {
     }
 
     fn has_subscriptions(&mut self, name: &str) -> bool {
-        let topic = self.topics.by_name.get(name).and_then(|&topic| self.topics.topics.get(topic));
+        let topic = self.topics.by_name.get(name).and_then(|&topic| self.topics.topics.get_mut(topic));
         topic.is_some_and(|topic| !topic.subscriptions.is_empty())
     }
 
@@ -329,7 +329,7 @@ impl Roster {
         }
         let name = given.topic.to_str().map_err(|_| Status::Invalid)?;
         let topic = self.topics.open(name, self.server.cluster())?;
-        let list = self.topics.topics.get(topic).map(|topic| &mut topic.subscriptions).ok_or(Status::Memory)?;
+        let list = self.topics.topics.get_mut(topic).map(|topic| &mut topic.subscriptions).ok_or(Status::Memory)?;
         if let Err(error) = list.try_reserve(1) {
             self.topics.close_empty(topic);
             return Err(error.into());
@@ -361,7 +361,7 @@ impl Roster {
         let subscription = self.topics.subscriptions.get_mut(id.0.index() as usize)?.take()?;
         let topic = subscription.topic.to_str().ok().and_then(|name| self.topics.by_name.get(name).copied());
         if let Some(topic) = topic {
-            if let Some(topic) = self.topics.topics.get(topic) {
+            if let Some(topic) = self.topics.topics.get_mut(topic) {
                 topic.subscriptions.retain(|other| *other != id);
             }
             self.topics.close_empty(topic);
@@ -403,7 +403,7 @@ impl Context {
         let listeners = |roster: &mut Roster| {
             let topic = *roster.topics.by_name.get(&*publish.topic)?;
             // A copy: the callbacks may subscribe and unsubscribe.
-            Some(roster.topics.topics.get(topic)?.subscriptions.clone())
+            Some(roster.topics.topics.get_mut(topic)?.subscriptions.clone())
         };
         for id in roster::with(listeners).flatten().unwrap_or_default() {
             let Some((call, user)) = roster::with(|roster| roster.begin_subscription(id)).flatten() else { continue };

@@ -168,7 +168,8 @@ impl Epoll {
         let mut outgoing: Vec<Outgoing<'_>> = Vec::with_capacity(group.len());
         for pending in &group {
             let entry = self.entries.get(pending.conn.index());
-            let peer = entry.and_then(|entry| if let End::Peer(peer) = &entry.end { Some(peer) } else { None });
+            let peer =
+                entry.and_then(|entry| if let End::Peer(peer) = entry.end { self.peers.get(peer) } else { None });
             let is_nowhere = peer.is_some_and(|peer| peer.address.is_none());
             let address = peer.and_then(|peer| peer.address.as_ref());
             outgoing.push(Outgoing { address, is_nowhere, outbox: &pending.outbox });
@@ -242,8 +243,9 @@ impl Epoll {
         match &entry.end {
             End::Datagrams(socket) => Some(Socket { number: socket.as_raw_fd(), listener: None }),
             End::Peer(peer) => {
-                let socket = self.datagram_sockets.get(peer.listener)?.as_ref()?;
-                Some(Socket { number: socket.socket, listener: Some(peer.listener) })
+                let listener = self.peers.get(*peer)?.listener;
+                let socket = self.datagram_sockets.get(listener)?.as_ref()?;
+                Some(Socket { number: socket.socket, listener: Some(listener) })
             }
             End::None | End::Stream(_) => None,
         }

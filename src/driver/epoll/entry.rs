@@ -10,7 +10,7 @@ use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::driver::{Event, Sent, socket};
 
-/// One connection. What is not set is as it is for a new one.
+/// One connection; there may be a million of them. What is not set is as it is for a new one.
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) end: End,
@@ -30,8 +30,8 @@ pub(super) enum End {
     None,
     Stream(OwnedFd),
     Datagrams(OwnedFd),
-    /// A peer of a datagram listener.
-    Peer(Box<Peer>),
+    /// A peer of a datagram listener, by its place among them.
+    Peer(u32),
 }
 
 pub(super) struct Peer {
@@ -87,4 +87,14 @@ pub(super) fn write(entry: &mut Entry, conn: ConnId) -> Option<Event<'static>> {
     }
     let result = result.map(|(sent, _)| Sent { taken: sent, out: sent, ..Sent::default() });
     Some(Event::Sent { conn, outbox, result })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 24);
+    }
 }

@@ -28,6 +28,7 @@ use super::{Carries, Config, Driver, Event, Origin, Waker, socket};
 use crate::conn::chunks::Chunks;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
+use crate::conn::places::Places;
 use crate::fault::{self, Call};
 use crate::sys;
 
@@ -60,6 +61,8 @@ pub(crate) struct Epoll {
     pending: VecDeque<Pending>,
     attempts: HashMap<u64, OwnedFd>,
     entries: Chunks<Entry>,
+    /// Of datagram listeners.
+    peers: Places<Peer>,
     buffer: Box<[MaybeUninit<u8>]>,
     ready: Box<[libc::epoll_event]>,
     ready_count: usize,
@@ -97,6 +100,7 @@ impl Driver for Epoll {
             pending: VecDeque::new(),
             attempts: HashMap::new(),
             entries: Chunks::new(),
+            peers: Places::default(),
             buffer: Box::new_uninit_slice(config.receive_bytes_max),
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; usize::from(EVENTS_MAX)].into_boxed_slice(),
             ready_count: 0,
@@ -163,8 +167,10 @@ impl Driver for Epoll {
 
     fn attach_peer(&mut self, conn: ConnId, listener: usize, origin: &Origin) -> io::Result<()> {
         let address = datagrams::address(origin)?;
-        let end = End::Peer(sys::boxed(Peer { listener, address }).map_err(|_| io::ErrorKind::OutOfMemory)?);
-        self.insert(conn, Entry { end, ..Entry::default() })
+        let peer = self.peers.insert(Peer { listener, address }).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.insert(conn, Entry { end: End::Peer(peer), ..Entry::default() }).inspect_err(|_| {
+            self.peers.remove(peer);
+        })
     }
 
     fn connect(&mut self, attempt: u64, socket: OwnedFd) {
@@ -243,6 +249,9 @@ impl Driver for Epoll {
                 // What is queued in the system is thrown away, and TCP says so.
                 let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
             }
+        }
+        if let End::Peer(peer) = end {
+            self.peers.remove(peer);
         }
         let outbox = if matches!(end, End::Stream(_)) { outbox } else { outbox.or_else(|| self.take_pending(conn)) };
         self.done.push_back(Event::Closed { conn, outbox });

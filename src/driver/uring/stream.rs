@@ -93,3 +93,14 @@ impl Stream {
 pub(super) fn find(streams: &mut Chunks<Stream>, conn: ConnId) -> Option<&mut Stream> {
     streams.get_mut(conn.index()).filter(|stream| stream.socket.is_some() && stream.generation == conn.generation())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_small() {
+        // There may be a million of them.
+        assert_eq!(size_of::<Stream>(), 32);
+    }
+}
