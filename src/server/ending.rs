@@ -52,7 +52,7 @@ impl<D: Driver> Worker<D> {
             self.settle();
             self.handle_events();
             // What is queued by now is tried once, whoever closes what.
-            self.flush();
+            self.flush(usize::MAX);
             self.handle_events();
             // Each pass hands something of a closing connection to the system, or leaves its outbox with the driver, which
             // waits for room; nobody can queue more for it.
@@ -63,7 +63,7 @@ impl<D: Driver> Worker<D> {
                 if roster::with(|roster| roster.has_closing_dirty()) != Some(true) {
                     break;
                 }
-                self.flush();
+                self.flush(usize::MAX);
                 self.handle_events();
             }
         }

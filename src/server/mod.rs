@@ -14,6 +14,7 @@ mod connecting;
 mod context;
 mod deadlines;
 mod ending;
+mod flushing;
 mod host;
 mod mailbox;
 mod membership;

@@ -10,6 +10,7 @@ use crate::conn::{Flags, Phase};
 use crate::driver::{Driver, Origin};
 use crate::net::Peer;
 use crate::status::{Error, Result};
+use crate::sys;
 
 /// Where the datagrams of a connection come from: to which listener, and from which address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +104,7 @@ impl Roster {
     fn insert_peer(&mut self, id: ConnId, key: &PeerKey) -> Result<()> {
         self.insert(id)?;
         self.peers.try_reserve(1)?;
-        self.extra_mut(id)?.peer = Some(key.clone());
+        self.extra_mut(id)?.peer = Some(sys::boxed(key.clone())?);
         self.peers.insert(key.clone(), id);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! itself included. The one rule: nothing of the program's is called while the roster is borrowed, neither a
 //! callback nor a function that frees (so outboxes and finalizers are handed out, and dropped outside).
 //!
-//! Its other sides have files of their own: `receiving`, `sending`, `streak`, `closing`, `deadlines`, `timers`, `topics`,
+//! Its other sides have files of their own: `receiving`, `sending`, `flushing`, `streak`, `closing`, `deadlines`, `timers`, `topics`,
 //! `connect`, `peers`.
 
 use std::cell::{Cell, RefCell};
@@ -108,7 +108,7 @@ pub(super) struct Extra {
     /// How it is opened, if this side does that.
     pub(super) connector: Option<Box<Connector>>,
     /// Where its datagrams come from, if it shares a socket with others.
-    pub(super) peer: Option<PeerKey>,
+    pub(super) peer: Option<Box<PeerKey>>,
 }
 
 /// The end of a list of places.
@@ -138,6 +138,8 @@ pub(crate) struct Roster {
     pub(super) wheel: Wheel<Due>,
     /// Connections with something to send.
     pub(super) dirty: Vec<ConnId>,
+    /// Those of them that wait for their turn, because so many have something to send.
+    pub(super) backlog: VecDeque<ConnId>,
     /// Connections that want something else from the driver than what it does.
     pub(super) unsettled: Vec<ConnId>,
     /// Connections that go on after a pause and have messages to deliver before they read again.
@@ -181,6 +183,7 @@ impl Roster {
             now_ms,
             wheel: Wheel::new(now_ms),
             dirty: Vec::new(),
+            backlog: VecDeque::new(),
             unsettled: Vec::new(),
             resumed: VecDeque::new(),
             starved: VecDeque::new(),
@@ -317,7 +320,8 @@ impl Roster {
 
     /// How long to wait for something to happen, before a deadline comes or there is work left.
     pub(super) fn timeout_ms(&self) -> Option<u64> {
-        let has_work = !self.dirty.is_empty() || !self.unsettled.is_empty() || !self.resumed.is_empty();
+        let has_output = !self.dirty.is_empty() || !self.backlog.is_empty();
+        let has_work = has_output || !self.unsettled.is_empty() || !self.resumed.is_empty();
         if has_work || self.me.mailbox.has_mail() {
             return Some(0);
         }

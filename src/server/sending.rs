@@ -254,39 +254,6 @@ impl Roster {
         self.me.counters.bytes_queued.subtract(length as u64);
     }
 
-    /// Puts a connection that has something to send on the list, once.
-    #[inline]
-    pub(super) fn mark_dirty(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.index()).filter(|conn| conn.outbox.is_some()) else { return };
-        if !conn.flags.set(Flags::DIRTY, true) {
-            self.dirty.push(id);
-        }
-    }
-
-    /// Whether a connection that is closing has something to send.
-    pub(super) fn has_closing_dirty(&self) -> bool {
-        let is_closing = |id: &ConnId| self.conns.get(id.index()).is_some_and(|conn| conn.phase == Phase::Draining);
-        self.dirty.iter().any(is_closing)
-    }
-
-    /// Takes what is queued for the driver to send.
-    pub(super) fn take_outbox(&mut self, id: ConnId) -> Option<Box<Outbox>> {
-        let conn = self.conn(id)?;
-        conn.flags.set(Flags::DIRTY, false);
-        if conn.flags.has(Flags::IN_FLIGHT) || !matches!(conn.phase, Phase::Open | Phase::Draining) {
-            return None;
-        }
-        let outbox = conn.outbox.take()?;
-        if outbox.is_empty() {
-            // A message could not be kept. What waits for all to be out need not wait any more.
-            self.keep(outbox);
-            self.unsettle(id);
-            return None;
-        }
-        conn.flags.set(Flags::IN_FLIGHT, true);
-        Some(outbox)
-    }
-
     /// The driver has handed `sent` bytes of an outbox to the system, which freed `freed` in the limits.
     pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: Sent, freed: Cost) -> AfterSent {
         let mut after = AfterSent::default();
@@ -356,7 +323,7 @@ impl Roster {
     }
 
     /// Keeps an empty outbox for the next connection that sends.
-    fn keep(&mut self, mut outbox: Box<Outbox>) {
+    pub(super) fn keep(&mut self, mut outbox: Box<Outbox>) {
         outbox.renew();
         if outbox.is_large() {
             if self.large_spares.len() < LARGE_SPARES_MAX {

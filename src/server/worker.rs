@@ -27,6 +27,10 @@ use crate::sys;
 /// Most bytes that one receive takes. The buffer is the worker's: connections have none.
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 
+/// If more connections than that have something to send, they take turns of some milliseconds. As many as one wait brings at
+/// most, so that answers never do.
+const FLUSH_MAX: usize = 4096;
+
 pub(crate) struct Worker<D: Driver> {
     pub(super) driver: D,
     pub(super) context: Context,
@@ -225,7 +229,7 @@ impl<D: Driver> Worker<D> {
         self.handle_events();
         self.look_at_clock();
         self.deliver_held();
-        self.flush();
+        self.flush(FLUSH_MAX);
         self.handle_events();
         self.heed_stop();
         let took_ns = sys::now_ns() - began_ns;
@@ -358,13 +362,13 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Hands every outbox that was filled in this turn to the driver.
-    pub(super) fn flush(&mut self) {
+    /// Hands the outboxes that were filled in this turn to the driver; of those that wait since an earlier one so many.
+    pub(super) fn flush(&mut self, most: usize) {
         if sys::forked() {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
-        roster::with(|roster| std::mem::swap(&mut roster.dirty, &mut batch));
+        roster::with(|roster| roster.next_batch(&mut batch, most));
         for id in batch.drain(..) {
             if let Some(outbox) = roster::with(|roster| roster.take_outbox(id)).flatten() {
                 self.driver.send(id, outbox);

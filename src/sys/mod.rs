@@ -3,7 +3,6 @@
 //! With `capi` and `driver` the only place with unsafe code.
 #![allow(unsafe_code)]
 
-use std::collections::TryReserveError;
 use std::ffi::c_void;
 use std::io::{self, Error};
 use std::mem::MaybeUninit;
@@ -14,10 +13,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::fault::{self, Call};
 
 mod descriptors;
+mod memory;
 
 pub use descriptors::{
     DESCRIPTORS_MAX, Received, close, close_on_exec, duplicate, receive_descriptors, send_descriptors,
 };
+pub(crate) use memory::trim_memory;
+pub use memory::{boxed, reserve};
 
 /// A word of the host program's that the library passes back to it and never looks into.
 pub type HostUser = *mut c_void;
@@ -148,23 +150,6 @@ impl HostCall {
     pub fn get(self) -> *const () {
         self.0
     }
-}
-
-/// A value on the heap, or an answer that there is no room for it.
-pub fn boxed<T>(value: T) -> Result<Box<T>, crate::status::Error> {
-    fault::check(Call::Memory).map_err(|_| crate::status::Status::Memory)?;
-    let mut place = Vec::new();
-    place.try_reserve_exact(1)?;
-    place.push(value);
-    let slice: Box<[T]> = place.into_boxed_slice();
-    // SAFETY: a slice of one value has the layout of the value.
-    Ok(unsafe { Box::from_raw(Box::into_raw(slice).cast::<T>()) })
-}
-
-/// Makes room for a number of bytes that the program or a peer has chosen, or says that there is none.
-pub fn reserve(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), TryReserveError> {
-    let bytes = if fault::check(Call::Memory).is_ok() { bytes } else { usize::MAX };
-    buffer.try_reserve_exact(bytes)
 }
 
 /// Nanoseconds on a clock that never jumps.

@@ -191,6 +191,8 @@ int main(void) {
     close(fds[0]);
     latch_wait(&seen.closed, 1);
     WAIT_UNTIL(stats_of(server).closed == 1);
+    /* A peer may have heard an answer before the worker has heard that it was sent. */
+    WAIT_UNTIL(stats_of(server).bytes_out >= CONNS * MESSAGES * 4);
     read_metrics(server);
     check_grammar();
     check_agreement(server);

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use socket2::{SockAddr, SockRef};
 
 use super::token::Token;
-use super::{BROKEN, End, Epoll, IN, OUT, Step, find};
+use super::{BROKEN, End, Entry, Epoll, IN, OUT, Peer, Step, find};
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::driver::batch::{self, Batch, Outgoing};
@@ -143,6 +143,14 @@ impl Epoll {
         if let Err(error) = self.control(libc::EPOLL_CTL_MOD, socket, events, Token::Datagrams(listener)) {
             log::warn!("a datagram listener is not watched: {error}");
         }
+    }
+
+    pub(super) fn add_peer(&mut self, conn: ConnId, listener: usize, origin: &Origin) -> io::Result<()> {
+        let peer = Peer { listener, address: address(origin)? };
+        let peer = self.peers.insert(peer).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        self.insert(conn, Entry { end: End::Peer(peer), ..Entry::default() }).inspect_err(|_| {
+            self.peers.remove(peer);
+        })
     }
 
     /// Sends what is pending for one socket. False: there was nothing.

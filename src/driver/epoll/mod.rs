@@ -166,11 +166,7 @@ impl Driver for Epoll {
     }
 
     fn attach_peer(&mut self, conn: ConnId, listener: usize, origin: &Origin) -> io::Result<()> {
-        let address = datagrams::address(origin)?;
-        let peer = self.peers.insert(Peer { listener, address }).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        self.insert(conn, Entry { end: End::Peer(peer), ..Entry::default() }).inspect_err(|_| {
-            self.peers.remove(peer);
-        })
+        self.add_peer(conn, listener, origin)
     }
 
     fn connect(&mut self, attempt: u64, socket: OwnedFd) {
