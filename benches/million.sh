@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the server that is filled with connections, and fills it. Called by `make million`, which builds target/lib first.
 #
-#     benches/million.sh [--driver epoll|uring] [--most N] …      all options: --help
+#     benches/million.sh [--driver epoll|uring] [--steps A,B] …      all options: --help
 set -eu
 cd "$(dirname "$0")/.."
 

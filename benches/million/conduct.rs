@@ -9,7 +9,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const STEPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Connections of one process of load.
 const PER_LOAD: usize = 250_000;
 /// Descriptors beside those of the connections.
@@ -28,8 +27,8 @@ pub(crate) struct Climb {
 }
 
 impl Climb {
-    pub(crate) fn reached(&self) -> usize {
-        self.steps.last().map_or(0, |step| step.connections)
+    pub(crate) fn has_all_of(&self, steps: &[usize]) -> bool {
+        self.steps.iter().map(|step| step.connections).eq(steps.iter().copied())
     }
 }
 
@@ -66,12 +65,14 @@ struct Conductor {
 
 /// One after the other, each with a server of its own. `cpus`: of the server, of the load.
 pub(crate) fn climb(arguments: &Arguments, driver: &str, cpus: [usize; 2]) -> io::Result<Climb> {
-    let (most, mut limit) = allowed(arguments.most)?;
+    let (most, files) = allowed(arguments.steps.last().copied().unwrap_or(0))?;
+    let mut limit = None;
     let mut steps: Vec<Step> = Vec::new();
-    for wanted in STEPS.into_iter().filter(|step| *step < most).chain([most]) {
+    for &wanted in &arguments.steps {
         system::settle()?;
         let room = system::memory("MemAvailable")?.saturating_sub(MEMORY_SPARE) / CONNECTION_BYTES;
-        let connections = wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let connections = wanted.min(room).min(most);
         if connections > steps.last().map_or(0, |step| step.connections) {
             let step = Conductor::start(&arguments.server, driver, connections, cpus)
                 .and_then(|mut conductor| conductor.step(connections, Duration::from_secs_f64(arguments.seconds)));
@@ -80,20 +81,19 @@ pub(crate) fn climb(arguments: &Arguments, driver: &str, cpus: [usize; 2]) -> io
             steps.push(step);
         }
         if connections < wanted {
-            limit = Some("memory".to_owned());
+            limit = Some(if room < most { "memory".to_owned() } else { files });
             break;
         }
     }
     Ok(Climb { driver: driver.to_owned(), steps, limit })
 }
 
-/// How many connections the limits of files allow, and which one did not allow more.
-fn allowed(most: usize) -> io::Result<(usize, Option<String>)> {
+/// How many connections the limits of files allow, and which those are.
+fn allowed(most: usize) -> io::Result<(usize, String)> {
     let spare = (FILES_SPARE + TALKERS) as u64;
     let files = sys::allow_files(most as u64 + spare)?;
     let allowed = usize::try_from(files.saturating_sub(spare)).unwrap_or(usize::MAX).min(most);
-    let why = || format!("files of one process: {files} (the hard limit, or fs.nr_open)");
-    Ok((allowed, (allowed < most).then(why)))
+    Ok((allowed, format!("files of one process: {files} (the hard limit, or fs.nr_open)")))
 }
 
 impl Conductor {

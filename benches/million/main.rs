@@ -26,19 +26,19 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: million --server PROGRAM [options]
   --driver NAME        epoll or uring; default: one after the other
-  --most N             connections at most; default: 1000000
+  --steps A,B          so many connections, in growing order; default: 1000,10000,100000,1000000
   --seconds S          how long a hundred of them talk at each step; default: 2
   --output FILE        write the report there; default: docs/benchmarks.md when both drivers reach a million
   --help               print this
 ";
 
-/// The default of --most.
-const MILLION: usize = 1_000_000;
+/// The default of --steps.
+const STEPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 pub(crate) struct Arguments {
     pub(crate) server: PathBuf,
     pub(crate) drivers: Vec<String>,
-    pub(crate) most: usize,
+    pub(crate) steps: Vec<usize>,
     pub(crate) seconds: f64,
     pub(crate) output: Option<PathBuf>,
 }
@@ -71,14 +71,14 @@ fn main() -> ExitCode {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let drivers = ["epoll", "uring"].map(str::to_owned);
     let mut arguments =
-        Arguments { server: PathBuf::new(), drivers: drivers.into(), most: MILLION, seconds: 2.0, output: None };
+        Arguments { server: PathBuf::new(), drivers: drivers.into(), steps: STEPS.into(), seconds: 2.0, output: None };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let wrong = || format!("{word}: not {value}");
         match word.as_str() {
             "--server" => arguments.server = value.into(),
             "--driver" if arguments.drivers.contains(&value) => arguments.drivers = vec![value],
-            "--most" => arguments.most = value.parse().ok().filter(|most| *most > 0).ok_or_else(wrong)?,
+            "--steps" => arguments.steps = steps(&value).ok_or_else(wrong)?,
             "--seconds" => arguments.seconds = value.parse().ok().filter(|s| *s > 0.0).ok_or_else(wrong)?,
             "--output" => arguments.output = Some(value.into()),
             _ => return Err(format!("unknown: {word} {value}")),
@@ -88,6 +88,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         true => Err("--server is missing: see benches/million.sh".to_owned()),
         false => Ok(arguments),
     }
+}
+
+fn steps(list: &str) -> Option<Vec<usize>> {
+    let steps: Option<Vec<usize>> = list.split(',').map(|step| step.parse().ok()).collect();
+    steps.filter(|steps| steps[0] > 0 && steps.is_sorted_by(|a, b| a < b))
 }
 
 fn measure(arguments: &Arguments) -> io::Result<()> {
@@ -102,7 +107,7 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     let text = report::markdown(&climbs);
     println!("{text}");
-    let is_whole = climbs.len() == 2 && climbs.iter().all(|climb| climb.reached() >= MILLION);
+    let is_whole = climbs.len() == 2 && climbs.iter().all(|climb| climb.has_all_of(&STEPS));
     let docs = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
     match arguments.output.clone().or_else(|| is_whole.then(docs)) {
         Some(path) => {
