@@ -67,24 +67,31 @@ pub struct ahoy_part {
 /// @return as `ahoy_send`. Since 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ahoy_send_parts(conn: ahoy_conn, parts: *const ahoy_part, count: usize) -> Status {
-    guard(|| {
-        // SAFETY: the caller passes `count` parts, each with so many readable bytes.
-        let parts = unsafe { slice_of_parts(parts, count)? };
-        commands::send_parts(id(conn), &parts)
-    })
+    // SAFETY: the caller passes `count` parts, each with so many readable bytes.
+    guard(|| unsafe { with_slices(parts, count, |parts| commands::send_parts(id(conn), parts)) })
 }
 
-/// SAFETY: `parts` is NULL or has `count` entries, each with `len` readable bytes that outlive the result.
-unsafe fn slice_of_parts<'a>(parts: *const ahoy_part, count: usize) -> Result<Vec<&'a [u8]>> {
-    let mut slices = Vec::new();
+/// So many parts take no memory from the heap.
+const PARTS_FEW: usize = 16;
+
+/// SAFETY: `parts` is NULL or has `count` entries, each with `len` readable bytes until the end of `send`.
+unsafe fn with_slices(parts: *const ahoy_part, count: usize, send: impl FnOnce(&[&[u8]]) -> Result<()>) -> Result<()> {
     // SAFETY: as promised by our caller.
     let parts = unsafe { array(parts, count, "parts")? };
-    slices.try_reserve_exact(parts.len())?;
-    for part in parts {
+    let mut few = [&[][..]; PARTS_FEW];
+    let mut many = Vec::new();
+    let slices = if parts.len() <= PARTS_FEW {
+        &mut few[..parts.len()]
+    } else {
+        many.try_reserve_exact(parts.len())?;
+        many.resize(parts.len(), &[][..]);
+        &mut many[..]
+    };
+    for (slice, part) in slices.iter_mut().zip(parts) {
         // SAFETY: as promised by our caller.
-        slices.push(unsafe { bytes(part.data, part.len)? });
+        *slice = unsafe { bytes(part.data, part.len)? };
     }
-    Ok(slices)
+    send(slices)
 }
 
 /// Sends a message of `len` bytes without copying them: they belong to the library until `on_free` is

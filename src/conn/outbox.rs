@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     /// Where copied bytes go; its buffer is kept when all is sent.
     tail: Vec<u8>,
+    /// Empty buffers for what is copied between lent segments: frames, mostly.
+    small: Vec<Vec<u8>>,
     /// Bytes of the first segment, or of the tail if there is none, that are sent.
     sent: usize,
     /// Bytes in all of it that are not sent.
@@ -93,6 +95,8 @@ const BUFFER_BYTES_MIN: usize = 4 << 10;
 const BUFFER_BYTES_TIGHT: usize = 256;
 /// Copied bytes behind a lent segment begin with a small one.
 const BUFFER_BYTES_BEHIND_LENT: usize = 64;
+/// So many of those are kept when all is sent.
+const SMALL_MAX: usize = 32;
 /// Later buffers are larger, up to this.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// A larger buffer is given back to the system when an outbox is done, not kept as a spare: what a receive brings fits,
@@ -122,6 +126,7 @@ impl Outbox {
             first.shrink_to_fit();
         }
         self.tail.shrink_to_fit();
+        self.small = Vec::new();
     }
 
     /// Makes an empty one as good as new.
@@ -236,12 +241,35 @@ impl Outbox {
             Some(Segment::Lent(_) | Segment::Shared(_)) => BUFFER_BYTES_BEHIND_LENT,
             _ => BUFFER_BYTES_MIN,
         };
-        let mut tail = Vec::new();
-        sys::reserve(&mut tail, wanted.max(length))?;
+        let tail = self.buffer(wanted.max(length))?;
         self.segments.try_reserve(1)?;
         self.seal();
         self.tail = tail;
         Ok(())
+    }
+
+    /// An empty buffer for so many bytes.
+    fn buffer(&mut self, length: usize) -> Result<Vec<u8>, TryReserveError> {
+        if length <= BUFFER_BYTES_BEHIND_LENT
+            && let Some(small) = self.small.pop()
+        {
+            return Ok(small);
+        }
+        let mut buffer = Vec::new();
+        sys::reserve(&mut buffer, length)?;
+        Ok(buffer)
+    }
+
+    /// Keeps a buffer that nothing is in any more.
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if buffer.capacity() == BUFFER_BYTES_BEHIND_LENT {
+            if self.small.len() < SMALL_MAX && self.small.try_reserve(1).is_ok() {
+                self.small.push(buffer);
+            }
+        } else if self.tail.capacity() == 0 && buffer.capacity() <= SPARE_BYTES_MAX {
+            self.tail = buffer;
+        }
     }
 
     /// Room for so many segments more. Mostly it is there.
@@ -263,7 +291,9 @@ impl Outbox {
         // First everything that can fail.
         self.reserve_segments(3)?;
         let mut suffix = Vec::new();
-        sys::reserve(&mut suffix, frame.suffix().len())?;
+        if !frame.suffix().is_empty() {
+            suffix = self.buffer(frame.suffix().len().max(BUFFER_BYTES_BEHIND_LENT))?;
+        }
         if !frame.prefix().is_empty() {
             self.push_bytes(frame.prefix())?;
         }
@@ -271,8 +301,11 @@ impl Outbox {
         self.seal();
         self.bytes += lent.as_slice().len() + frame.suffix().len();
         self.segments.push_back(Segment::Lent(lent));
-        suffix.extend_from_slice(frame.suffix());
-        self.tail = suffix;
+        if !frame.suffix().is_empty() {
+            suffix.extend_from_slice(frame.suffix());
+            let before = std::mem::replace(&mut self.tail, suffix);
+            self.recycle(before);
+        }
         Ok(())
     }
 
@@ -322,7 +355,12 @@ impl Outbox {
             count -= rest;
             self.sent = 0;
             freed += Cost::copied(first.overhead());
-            self.segments.pop_front();
+            // Where something is left, it may have to wait, and what it does not need goes back to the system.
+            if let Some(Segment::Copied(first)) = self.segments.pop_front()
+                && self.bytes == 0
+            {
+                self.recycle(first);
+            }
         }
         freed += Cost::copied(count);
         self.sent += count;

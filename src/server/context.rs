@@ -99,7 +99,7 @@ impl Context {
         let most = self.server.limits.message_bytes_max as usize;
         let mut before = delivery.intake.take();
         let mut partial = before.as_mut().map_or_else(Partial::default, |intake| std::mem::take(&mut intake.partial));
-        let charge = Charge(if before.is_some() { partial.bytes() as u64 } else { 0 });
+        let charge = Charge(if delivery.is_begun { partial.bytes() as u64 } else { 0 });
         let mut rest = data;
         let mut delivered = false;
         let mut refused = None;
@@ -127,7 +127,15 @@ impl Context {
                 }
             }
         }
-        let end = DeliveryEnd { partial, rest, charged: charge.take(), delivered, refused, before };
+        let end = DeliveryEnd {
+            partial,
+            rest,
+            charged: charge.take(),
+            delivered,
+            refused,
+            before,
+            is_begun: delivery.is_begun,
+        };
         roster::with(|roster| roster.end_delivery(id, end));
     }
 

@@ -7,6 +7,10 @@ use crate::framing::{Partial, Refused};
 use crate::status::Status;
 use crate::sys::{self, HostUser};
 
+/// Spare intakes that a worker keeps, and the largest buffer that one may have.
+const INTAKES_MAX: usize = 16;
+const INTAKE_BYTES_MAX: usize = 4 << 10;
+
 /// What the delivery of messages begins with.
 pub(super) struct Delivery {
     pub(super) framing: u8,
@@ -14,8 +18,10 @@ pub(super) struct Delivery {
     pub(super) is_whole: bool,
     pub(super) is_outgoing: bool,
     pub(super) user: HostUser,
-    /// What the connection has kept so far. It is the deliverer's until [`Roster::end_delivery`].
+    /// What the connection has kept so far, or an empty one. It is the deliverer's until [`Roster::end_delivery`].
     pub(super) intake: Option<Box<Intake>>,
+    /// It has kept something.
+    pub(super) is_begun: bool,
 }
 
 impl Roster {
@@ -24,7 +30,7 @@ impl Roster {
     pub(super) fn begin_delivery(&mut self, id: ConnId, length: usize) -> Option<Delivery> {
         self.me.counters.bytes_in.add(length as u64);
         self.touch(id);
-        let Self { conns, server, slots, me, .. } = self;
+        let Self { conns, server, slots, me, spare_intakes, .. } = self;
         let conn = conns.get_mut(id.index()).filter(|conn| conn.generation == id.generation())?;
         if conn.phase != Phase::Open {
             conn.flags.set(Flags::UPLOADING, true);
@@ -46,8 +52,13 @@ impl Roster {
         if is_whole {
             me.counters.messages_in.add(1);
         }
-        let intake = conn.intake.take();
-        Some(Delivery { framing: conn.framing, is_whole, is_outgoing, user: slots.slot(id.index()).user(), intake })
+        let mut intake = conn.intake.take();
+        let is_begun = intake.is_some();
+        if !is_begun && !is_whole {
+            intake = spare_intakes.pop();
+        }
+        let user = slots.slot(id.index()).user();
+        Some(Delivery { framing: conn.framing, is_whole, is_outgoing, user, intake, is_begun })
     }
 
     /// Whether the next message of the same read may be delivered, after the program had the one before; and the
@@ -61,7 +72,7 @@ impl Roster {
     /// Keeps what is left: the beginning of a message, and, if the program has paused the connection, what came
     /// behind the last message that it had (`rest`).
     pub(super) fn end_delivery(&mut self, id: ConnId, end: DeliveryEnd<'_>) {
-        let DeliveryEnd { mut partial, rest, charged, delivered, refused, before } = end;
+        let DeliveryEnd { mut partial, rest, charged, delivered, refused, before, is_begun } = end;
         let is_paused = self.conn(id).is_some_and(|conn| conn.flags.has(Flags::PAUSED));
         let is_open = self.conn(id).is_some_and(|conn| conn.phase == Phase::Open);
         let refused = refused.or_else(|| if is_open { partial.hold(rest).err() } else { None });
@@ -87,6 +98,9 @@ impl Roster {
             // What was charged for it goes back, if it has not.
             self.lease.give(&self.server.budget, now_charged);
             self.me.counters.bytes_partial.subtract(now_charged);
+            if let Some(intake) = before {
+                self.keep_intake(intake, partial);
+            }
             if let Some(reason) = reason {
                 self.doom(id, reason);
             }
@@ -94,7 +108,7 @@ impl Roster {
         }
         // The deadline of a message goes on if nothing was delivered: it is still the same one.
         let since_ms = match &before {
-            Some(intake) if !delivered => intake.since_ms,
+            Some(intake) if is_begun && !delivered => intake.since_ms,
             _ => sys::now_ms(),
         };
         let boxed = match before {
@@ -115,6 +129,15 @@ impl Roster {
         }
         if !is_paused {
             self.message_began(id);
+        }
+    }
+
+    /// Keeps an intake that nothing is in, so that the next partial message takes no memory.
+    fn keep_intake(&mut self, mut intake: Box<Intake>, mut partial: Partial) {
+        if self.spare_intakes.len() < INTAKES_MAX && partial.bytes() <= INTAKE_BYTES_MAX {
+            partial.clear();
+            intake.partial = partial;
+            self.spare_intakes.push(intake);
         }
     }
 
@@ -206,4 +229,6 @@ pub(super) struct DeliveryEnd<'a> {
     pub(super) refused: Option<Refused>,
     /// The box to keep it in, if there was one.
     pub(super) before: Option<Box<Intake>>,
+    /// The box has come from the connection.
+    pub(super) is_begun: bool,
 }

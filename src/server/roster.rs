@@ -24,7 +24,7 @@ use crate::conn::chunks::Chunks;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::conn::slot::SlotCache;
-use crate::conn::{self, Flags, Phase};
+use crate::conn::{self, Flags, Intake, Phase};
 use crate::status::{Result, Status};
 use crate::sys::{self, Finalizer, HostUser};
 use crate::timer::Wheel;
@@ -160,6 +160,8 @@ pub(crate) struct Roster {
     /// Those with large buffers.
     #[allow(clippy::vec_box)]
     pub(super) large_spares: Vec<Box<Outbox>>,
+    #[allow(clippy::vec_box)] // as above
+    pub(super) spare_intakes: Vec<Box<Intake>>,
     pub(super) lease: Lease,
     pub(super) streak: Streak,
     /// The worker has ended: there are no more timers and subscriptions.
@@ -194,6 +196,7 @@ impl Roster {
             slots: SlotCache::default(),
             spares: Vec::new(),
             large_spares: Vec::new(),
+            spare_intakes: Vec::new(),
             lease: Lease::default(),
             streak: Streak::default(),
             is_over: false,

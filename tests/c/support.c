@@ -7,13 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Clang says it in its own way. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-
 /* ---- Checks ---------------------------------------------------------------------------------- */
 
 /* What the main thread, or whoever came last, waits for: told when the deadline passes. */

@@ -20,6 +20,13 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* Clang says it in its own way. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
 /* ---- Checks ---------------------------------------------------------------------------------- */
 
 #define CHECK(expression) ((expression) ? (void)0 : check_failed(__FILE__, __LINE__, #expression))
