@@ -30,7 +30,7 @@ triple=
 
 # Sanitizers need options of the nightly compiler. A stable one has the same parts and can be told to use them.
 sanitize() {
-    flags+=("-Zsanitizer=$1")
+    flags+=("-Zsanitizer=$1" --cfg=ahoy_sanitized)
     triple=$(rustc -vV | sed -n 's/^host: //p')
     options+=(--features test-hooks --target "$triple")
     if "$cargo" +nightly --version >/dev/null 2>&1; then toolchain=(+nightly); else export RUSTC_BOOTSTRAP=1; fi

@@ -10,7 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use crate::conn::outbox::Outbox;
 use crate::fault::Call;
 use crate::net::Peer;
-use crate::sys::retry;
+use crate::sys::{direct, retry};
 
 /// Segments that one system call sends.
 const SEGMENTS_MAX: usize = 64;
@@ -33,12 +33,12 @@ pub(super) fn send(socket: RawFd, outbox: &Outbox) -> io::Result<(usize, usize)>
     let sent = retry(Call::Sendmsg, || unsafe {
         if count == 1 {
             let only = vectors[0].assume_init_ref();
-            return libc::send(socket, only.iov_base, only.iov_len, libc::MSG_NOSIGNAL);
+            return direct::send(socket, only.iov_base, only.iov_len, libc::MSG_NOSIGNAL);
         }
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = vectors.as_mut_ptr().cast();
         message.msg_iovlen = count as _;
-        libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL)
+        direct::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL)
     })?;
     Ok((sent, tried))
 }

@@ -328,13 +328,13 @@ impl Roster {
         if has_work || self.me.mailbox.has_mail() {
             return Some(0);
         }
-        let now_ms = sys::now_ms();
         // When that time has passed, and all connections with it, and the cluster is cut off, its end is all that is waited
         // for: it wakes us.
         let is_cut = || self.server.cluster().is_none_or(|cluster| cluster.is_over());
-        let stop_ms = self.server.stop_at_ms().filter(|at_ms| *at_ms > now_ms || self.count > 0 || !is_cut());
+        let is_awaited = |at_ms: &u64| *at_ms > sys::now_ms() || self.count > 0 || !is_cut();
+        let stop_ms = self.server.stop_at_ms().filter(is_awaited);
         let next_ms = [self.wheel.next_ms(), stop_ms].into_iter().flatten().min()?;
-        Some(next_ms.saturating_sub(now_ms))
+        Some(next_ms.saturating_sub(sys::now_ms()))
     }
 
     /// Gives back what the worker holds of the limit for all connections.

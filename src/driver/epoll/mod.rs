@@ -30,7 +30,7 @@ use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::conn::places::Places;
 use crate::fault::{self, Call};
-use crate::sys;
+use crate::sys::{self, direct};
 
 /// Events that one wait takes; more are taken by the next.
 const EVENTS_MAX: u16 = 512;
@@ -263,7 +263,7 @@ impl Driver for Epoll {
         fault::check(Call::EpollWait)?;
         // SAFETY: the list has room for `EVENTS_MAX` events.
         let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), self.ready.as_mut_ptr(), libc::c_int::from(EVENTS_MAX), timeout)
+            direct::epoll_wait(self.epoll.as_raw_fd(), self.ready.as_mut_ptr(), libc::c_int::from(EVENTS_MAX), timeout)
         };
         self.ready_count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         Ok(())
