@@ -148,7 +148,8 @@ NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf o
           mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-metrics check-examples check-package check-cluster check-asan
+STAGES := lint tidy check-rust check-c check-instructions check-metrics check-examples check-package check-cluster \
+          check-asan
 
 .PHONY: test
 test: ## run every test (installs what the tests need)
@@ -189,6 +190,28 @@ check-c: all ## run the C tests against the shared library
 check-uring: all ## run the C tests on io_uring
 	$(Q)$(MAKE) lib HOOKS=1
 	$(Q)TEST_DRIVER=uring tests/c/run.sh native
+
+# One after the other: what callgrind runs has to find the connections ready when it looks.
+INSTRUCTIONS := $(CARGO) bench --quiet --locked --profile test --target-dir target --bench instructions
+
+target/instructions/steady: benches/instructions/steady.c include/ahoy.h $(LIB-plain)/libahoy.so
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Iinclude -o $@ $< -L$(LIB-plain) -lahoy \
+	    -Wl,-rpath,$(CURDIR)/$(LIB-plain)
+
+.PHONY: count-instructions
+count-instructions: all target/instructions/steady
+	@scripts/need.sh gcc objdump python3 valgrind gungraun-runner
+	$(Q)rm -rf target/gungraun
+	$(Q)$(INSTRUCTIONS) >target/instructions/log 2>&1 || { cat target/instructions/log; exit 1; }
+
+.PHONY: check-instructions
+check-instructions: count-instructions ## compare the instructions for each message with their record
+	$(Q)benches/instructions/judge.py check
+
+.PHONY: instructions
+instructions: count-instructions ## write benches/instructions/record.txt anew: this announces what a message costs
+	$(Q)benches/instructions/judge.py write
 
 .PHONY: check-metrics
 check-metrics: all ## run the tests of the metrics with Prometheus' own parser

