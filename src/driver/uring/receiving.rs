@@ -167,22 +167,18 @@ impl Uring {
 
     /// A stream that nobody reads from is broken, or is watched no more.
     pub(super) fn broken(&mut self, index: u32, result: i32, flags: u32) -> Step {
-        const BROKEN: i32 = (libc::POLLERR | libc::POLLHUP) as i32;
         let conn = self.id(index);
         let Some(is_last) = self.completed(index, flags, State::WATCHED | State::UNWATCHING) else { return Step::Next };
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        let error = match stream.socket.as_ref().map(|socket| SockRef::from(socket).take_error()) {
-            Some(Ok(Some(error)) | Err(error)) if result > 0 && result & BROKEN != 0 => Some(error),
-            // Ended, on one side or both.
+        // Whoever asks takes the error away: what is found is told, also where the completion was for the end of the peer's
+        // side alone, and the rest came since.
+        let error = match &stream.socket {
+            Some(socket) if result > 0 => SockRef::from(socket).take_error().unwrap_or_else(Some),
             _ => None,
         };
         if is_last && error.is_none() {
-            if result < 0 {
-                self.change(index);
-            } else {
-                // It stays marked as watched until the worker reads again, or it would be told for ever.
-                stream.state.set(State::WATCHED, true);
-            }
+            // Told to end; or broken off, for want of places for what it had to say.
+            self.change(index);
         }
         error.map_or(Step::Next, |error| Step::Tell(Event::Failed { conn, error }))
     }
