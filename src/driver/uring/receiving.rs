@@ -66,23 +66,30 @@ impl Uring {
 
     /// Looks whether a new stream has said something.
     pub(super) fn receive_first(&mut self, index: u32) -> Step {
+        let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
+        let is_due = stream.state.has(State::FRESH) && stream.state.has(State::READING);
+        if !is_due || stream.state.has(State::ENDED) || stream.state.has(State::CLOSING) {
+            return Step::Next;
+        }
+        let step = self.receive_now(index);
+        if let Step::Next = step {
+            self.untried = UNTRIED_AFTER_MISS;
+        }
+        step
+    }
+
+    /// Receives what there is from a stream of which the kernel has no order to receive.
+    fn receive_now(&mut self, index: u32) -> Step {
         let conn = self.id(index);
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
-        let is_due =
-            stream.state.has(State::FRESH) && stream.state.has(State::READING) && !stream.state.has(State::ENDED);
-        let Some(socket) = stream.socket.as_ref().filter(|_| is_due && !stream.state.has(State::CLOSING)) else {
-            return Step::Next;
-        };
+        let Some(socket) = &stream.socket else { return Step::Next };
         match sys::recv(socket.as_fd(), &mut self.first) {
             Ok(0) => {
                 stream.state.set(State::ENDED, true);
                 Step::Tell(Event::Ended { conn })
             }
             Ok(count) => Step::Received(conn, std::ptr::slice_from_raw_parts(self.first.as_ptr().cast(), count)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.untried = UNTRIED_AFTER_MISS;
-                Step::Next
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Next,
             Err(error) => {
                 stream.state.set(State::ENDED, true);
                 Step::Tell(Event::Failed { conn, error })
@@ -92,11 +99,13 @@ impl Uring {
 
     pub(super) fn received(&mut self, index: u32, result: i32, flags: u32) -> Step {
         let conn = self.id(index);
-        let piece = cqueue::buffer_select(flags).map(|id| {
+        // Where nothing was written nothing of a buffer is gone, whatever the flags say: not every kernel says that right.
+        let count = usize::try_from(result).unwrap_or(0);
+        let piece = cqueue::buffer_select(flags).filter(|_| count > 0).map(|id| {
             if !cqueue::buffer_more(flags) {
                 self.used = Some(id);
             }
-            self.buffers.piece(id, usize::try_from(result).unwrap_or(0))
+            self.buffers.piece(id, count)
         });
         let Some(is_last) = self.completed(index, flags, State::RECEIVING | State::PAUSING) else { return Step::Next };
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
@@ -115,7 +124,9 @@ impl Uring {
                     }
                 }
             }
-            // All buffers were used: by the next wait there are some again. Or it was told to end, or interrupted.
+            // Others have used all buffers, and may do that again each time: who goes without one is heard in this way.
+            _ if result == -libc::ENOBUFS && is_reading && is_last => self.receive_now(index),
+            // It was told to end, or interrupted.
             _ if matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EAGAIN | libc::EINTR) => Step::Next,
             _ => {
                 stream.state.set(State::ENDED, true);
