@@ -37,14 +37,20 @@ static void falls_back(const char *call, int error, int skip) {
     CHECK_HOLDINGS(before);
 }
 
+/* As with 1 or 2 in /proc/sys/kernel/io_uring_disabled. */
+static void io_uring_disabled(int skip) {
+    refused("io_uring_setup", EPERM, skip, AHOY_ERR_UNSUPPORTED);
+    CHECK(strstr(ahoy_last_error(), "not allowed here"));
+}
+
 int main(void) {
     need_uring();
     /* Of the first worker, and of the last. */
     for (int skip = 0; skip < 3; skip += 2) {
+        io_uring_disabled(skip);
+        refused("io_uring_setup", ENOSYS, skip, AHOY_ERR_UNSUPPORTED);
         refused("io_uring_setup", ENOMEM, skip, AHOY_ERR_MEMORY);
         refused("io_uring_setup", EMFILE, skip, AHOY_ERR_DESCRIPTORS);
-        refused("io_uring_setup", EPERM, skip, AHOY_ERR_UNSUPPORTED);
-        refused("io_uring_setup", ENOSYS, skip, AHOY_ERR_UNSUPPORTED);
         refused("epoll_create1", EMFILE, skip, AHOY_ERR_DESCRIPTORS);
         falls_back("io_uring_setup", ENOMEM, skip);
         falls_back("io_uring_setup", EPERM, skip);
