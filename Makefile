@@ -25,6 +25,10 @@ export CARGO
 # Which unit tests `make check-miri` runs: the modules with unsafe code, and what Miri can follow.
 MIRI_TESTS ?= capi:: conn:: timer:: sys::
 
+# What the C tests run on: uring, or (empty) epoll, but for those that choose themselves.
+DRIVER ?=
+export TEST_DRIVER := $(DRIVER)
+
 # How long `make fuzz` feeds each of its targets.
 FUZZ_SECONDS ?= 60
 
@@ -187,9 +191,8 @@ check-c: all ## run the C tests against the shared library
 	$(Q)tests/c/run.sh native
 
 .PHONY: check-uring
-check-uring: all ## run the C tests on io_uring
-	$(Q)$(MAKE) lib HOOKS=1
-	$(Q)TEST_DRIVER=uring tests/c/run.sh native
+check-uring: ## run the C tests on io_uring
+	$(Q)$(MAKE) check-c DRIVER=uring
 
 # One after the other: what callgrind runs has to find the connections ready when it looks.
 INSTRUCTIONS := $(CARGO) bench --quiet --locked --profile test --target-dir target --bench instructions
@@ -251,16 +254,24 @@ check-abi: ## compare the public ABI with its record
 	$(Q)CC='$(CC)' tests/package/run.sh abi
 
 .PHONY: check-asan
-check-asan: ## run the C tests under AddressSanitizer
+check-asan: ## run the C tests under AddressSanitizer (DRIVER=uring: on io_uring)
 	@scripts/need.sh gcc
 	$(Q)$(MAKE) lib SAN=address
 	$(Q)tests/c/run.sh asan
 
 .PHONY: check-tsan
-check-tsan: ## run the C tests under ThreadSanitizer
+check-tsan: ## run the C tests under ThreadSanitizer (DRIVER=uring: on io_uring)
 	@scripts/need.sh clang-19 rust-src
 	$(Q)$(MAKE) lib SAN=thread
 	$(Q)tests/c/run.sh tsan
+
+.PHONY: check-lifetimes
+check-lifetimes: ## open and close a million connections in random ways under both sanitizers (DRIVER=uring: on io_uring)
+	@scripts/need.sh gcc clang-19 rust-src
+	$(Q)$(MAKE) lib SAN=address
+	$(Q)$(MAKE) lib SAN=thread
+	$(Q)TEST_LONG=1 tests/c/run.sh asan million_closes
+	$(Q)TEST_LONG=1 tests/c/run.sh tsan million_closes
 
 .PHONY: check-valgrind
 check-valgrind: all ## run the C tests under Valgrind

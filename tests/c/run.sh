@@ -5,6 +5,8 @@
 #
 # Programs named hook_* need the library with the feature test-hooks. What a program had to do in a smaller way it
 # says in a line "note: …". The last line is the sum.
+#
+# TEST_DRIVER=uring: they run on io_uring. TEST_LONG=1: nothing is done in a smaller way, however slow the tool is.
 set -euo pipefail
 
 mode=${1:?usage: run.sh native|asan|valgrind|tsan [NAME...]}
@@ -50,6 +52,11 @@ tsan)
     exit 2
     ;;
 esac
+
+if [ "${TEST_LONG:-0}" = 1 ]; then
+    seconds_max=3600
+    export TEST_SCALE=20 TEST_ROUNDS_DIVISOR=1
+fi
 
 # The same programs serve valgrind and native runs.
 out=$target/c-tests/$mode
