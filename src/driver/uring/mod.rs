@@ -260,6 +260,11 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
+        if sys::forked() {
+            // A child, out of a function that logs: its worker looks about as soon as it is back. Of the rings' memory a
+            // child has nothing.
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         self.release_used();
         let is_first = self.ring.enable()?;
         self.bring_in_line();

@@ -37,6 +37,8 @@ impl Ring {
         // What waits for that is seen without a system call.
         builder.setup_taskrun_flag();
         builder.setup_submit_all().setup_cqsize(COMPLETIONS);
+        // Their memory is shared: what a child of the process did there would be done to the parent's.
+        builder.dontfork();
         Ok(Self { ring: builder.build(ORDERS)?, is_enabled: false, pending: 0, is_lost: false })
     }
 
@@ -104,7 +106,7 @@ impl Ring {
         if self.is_enabled {
             return Ok(false);
         }
-        self.ring.submitter().register_enable_rings()?;
+        self.ring.submitter().register_enable_rings().inspect_err(|error| self.look_at(error))?;
         self.is_enabled = true;
         Ok(true)
     }
