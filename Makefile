@@ -25,8 +25,8 @@ export CARGO
 # Which unit tests `make check-miri` runs: the modules with unsafe code, and what Miri can follow.
 MIRI_TESTS ?= capi:: conn:: timer:: sys::
 
-# What the C tests run on: uring, or (empty) epoll, but for those that choose themselves.
-DRIVER ?=
+# What the C tests run on, but for those that choose themselves: epoll, uring, or auto.
+DRIVER ?= epoll
 export TEST_DRIVER := $(DRIVER)
 
 # How long `make fuzz` feeds each of its targets.

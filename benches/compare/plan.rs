@@ -73,6 +73,18 @@ pub(crate) const PEERS: &[Peer] = &[
         note: "the same with `AHOY_DRIVER_URING`",
     },
     Peer {
+        name: "ahoy_two",
+        program: "ahoy",
+        modes: &[(Role::Echo, "two-echo"), (Role::Greet, "two-greet"), (Role::Framed, "two-framed")],
+        note: "as ahoy, with two worker threads, which share the server's CPU",
+    },
+    Peer {
+        name: "ahoy_epoll_two",
+        program: "ahoy",
+        modes: &[(Role::Echo, "two-epoll-echo"), (Role::Greet, "two-epoll-greet"), (Role::Framed, "two-epoll-framed")],
+        note: "as ahoy_epoll, with two worker threads, which share the server's CPU",
+    },
+    Peer {
         name: BASELINE,
         program: "raw_epoll",
         modes: &[

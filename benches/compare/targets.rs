@@ -62,6 +62,9 @@ pub(crate) const TARGETS: &[Target] = &[
     at_most("greet", Metric::CpuPerRequest, 0.95, "libuv"),
     at_most("greet", Metric::CpuPerRequest, 0.85, "libevent"),
     at_most("greet", Metric::CpuPerRequest, 1.00, "tokio"),
+    // No more than 1.05 times as much with two workers.
+    at_least("echo-64x50", Metric::CpuPerRequest, 0.95, "ahoy_two"),
+    at_least("echo-64x1000", Metric::CpuPerRequest, 0.95, "ahoy_two"),
     at_most("echo-64x1", Metric::P50, 1.00, "raw_epoll"),
     at_most("echo-64x1", Metric::P50, 1.00, "libuv"),
     at_most("echo-64x1", Metric::P50, 1.00, "libevent"),

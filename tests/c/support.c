@@ -169,7 +169,9 @@ ahoy_server start(ahoy_server_options options) {
     ahoy_server server = { 0 };
     const char *driver = getenv("TEST_DRIVER");
     /* A loop of one's own runs on epoll. */
-    if (driver && !strcmp(driver, "uring") && !options.driver && options.workers != AHOY_WORKERS_NONE) {
+    bool is_open = driver && !options.driver && options.workers != AHOY_WORKERS_NONE;
+    if (is_open && !strcmp(driver, "epoll")) options.driver = AHOY_DRIVER_EPOLL;
+    if (is_open && !strcmp(driver, "uring")) {
         need_uring();
         options.driver = AHOY_DRIVER_URING;
     }
