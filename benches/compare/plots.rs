@@ -113,7 +113,9 @@ fn costs(report: &Report<'_>) -> Option<Document> {
 /// What each server's CPU costs as a multiple of the baseline's.
 fn over_baseline<'a>(report: &'a Report<'_>, scenario: &'a Scenario) -> Vec<(&'a Peer, Median)> {
     let Some(cost) = scenario.cost() else { return Vec::new() };
-    let ratio = |comparison: &Comparison| comparison.ratio(cost);
+    // In a run that was held up the server may have used no CPU at all.
+    let can_be_drawn = |ratio: &Median| ratio.low > 0.0 && ratio.high.is_finite();
+    let ratio = |comparison: &Comparison| comparison.ratio(cost).filter(can_be_drawn);
     let baseline = report.of(scenario).find(|comparison| comparison.peer.name == BASELINE);
     let Some(ours) = baseline.and_then(ratio) else { return Vec::new() };
     let others = report.of(scenario).filter(|comparison| comparison.peer.name != BASELINE);
@@ -132,11 +134,12 @@ fn times(report: &Report<'_>) -> Option<Document> {
     let theirs = report.of(scenario).map(|comparison| {
         (comparison.peer.name, curve(&|at| comparison.theirs().map(|sample| sample.times[at]).collect()))
     });
-    let mut curves: Vec<(&str, Vec<f64>)> = theirs.collect();
+    let mut curves: Vec<(&str, Vec<f64>)> =
+        std::iter::once((report.arguments.subject.name, ours)).chain(theirs).collect();
+    curves.retain(|(_, curve)| curve.iter().all(|time| *time > 0.0));
     if curves.is_empty() {
         return None;
     }
-    curves.insert(0, (report.arguments.subject.name, ours));
 
     // As far from the median as the rest is less than half: a tenth, a hundredth and so on are equally far apart.
     let less = |quantile: f64| (2.0 * (1.0 - quantile)).log10();
@@ -156,7 +159,8 @@ fn times(report: &Report<'_>) -> Option<Document> {
         document = document.add(line(x, top, x, bottom, GRID)).add(text(x, bottom + 16.0, "middle", &label));
     }
     for (row, (name, curve)) in curves.iter().enumerate() {
-        let (color, stroke) = if row == 0 { (OURS, 3) } else { (COLORS[(row - 1) % COLORS.len()], 2) };
+        let is_ours = *name == report.arguments.subject.name;
+        let (color, stroke) = if is_ours { (OURS, 3) } else { (COLORS[row % COLORS.len()], 2) };
         let points = QUANTILES
             .iter()
             .zip(curve)
