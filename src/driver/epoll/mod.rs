@@ -73,7 +73,7 @@ pub(crate) struct Epoll {
     done: VecDeque<Event<'static>>,
     /// New connections, not yet read from.
     fresh: VecDeque<ConnId>,
-    /// New connections that were read from, to be watched from the next wait on.
+    /// New connections that were read from and those that have ended, to be watched so from the next wait on.
     unwatched: Vec<ConnId>,
     /// So many new connections are watched without a try: the last one that was tried had not spoken.
     untried: u32,
@@ -360,11 +360,16 @@ impl Epoll {
         !self.done.is_empty() || !self.fresh.is_empty() || !self.pending.is_empty() || has_datagrams
     }
 
-    /// Watches the new connections that were read from without that.
+    /// Watches those for what they want by now.
     fn watch_all(&mut self) {
         while let Some(conn) = self.unwatched.pop() {
             self.watch(conn);
         }
+    }
+
+    /// The same before the next wait: most that have ended are closed by then.
+    fn watch_later(&mut self, conn: ConnId) {
+        if self.unwatched.try_reserve(1).is_ok() { self.unwatched.push(conn) } else { self.watch(conn) }
     }
 
     fn told(&self, conn: ConnId, count: usize) -> Event<'_> {
@@ -444,7 +449,7 @@ impl Epoll {
             return match received {
                 Ok(0) if is_stream => {
                     entry.reading = false;
-                    self.watch(conn);
+                    self.watch_later(conn);
                     Step::TellLast(Event::Ended { conn })
                 }
                 Ok(count) if count > self.buffer.len() => Step::TellLast(Event::TooLong { conn }),
