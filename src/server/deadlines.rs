@@ -1,29 +1,26 @@
 //! The roster's side of time: a connection has one timer in the wheel, whatever it waits for. Traffic does not touch
 //! the wheel: when the timer expires, what is due is looked at, and it moves to what is due next.
 
-use super::roster::{Due, Roster};
+use super::roster::{Conn, Due, Roster};
 use crate::conn::handle::ConnId;
 use crate::conn::{ACTIVE_REACH_MS, Flags, Phase};
-use crate::options::NEVER_MS;
+use crate::options::{Limits, NEVER_MS};
 use crate::status::{Result, Status};
 use crate::sys;
 
 /// How long a peer that has sent what nobody read may take to end its side.
 const LINGER_MS: u64 = 1_000;
 
-impl Roster {
-    /// Notes that bytes came or went. Only where idle connections are closed: then the time has to be that of the
-    /// moment, because a callback of this turn may have taken longer than a connection may be idle.
-    #[inline]
-    pub(super) fn touch(&mut self, id: ConnId) {
-        let has_idle = self.server.limits.idle_ms > 0;
-        if let Some(conn) = self.conn(id)
-            && (has_idle || conn.flags.has(Flags::DATAGRAM))
-        {
-            conn.touch(sys::now_ms());
-        }
+/// Notes that bytes came or went. Only where idle connections are closed: then the time has to be that of the
+/// moment, because a callback of this turn may have taken longer than a connection may be idle.
+#[inline]
+pub(super) fn touch(conn: &mut Conn, limits: &Limits) {
+    if limits.idle_ms > 0 || conn.flags.has(Flags::DATAGRAM) {
+        conn.touch(sys::now_ms());
     }
+}
 
+impl Roster {
     /// How long the connection may be idle; 0: for ever.
     #[inline]
     fn idle_ms(&mut self, id: ConnId) -> u64 {

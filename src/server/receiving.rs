@@ -1,5 +1,6 @@
 //! The roster's side of receiving: what is a message, what is kept for later, and pauses.
 
+use super::deadlines::touch;
 use super::roster::{self, Roster};
 use crate::conn::handle::ConnId;
 use crate::conn::{Flags, Intake, Phase};
@@ -29,9 +30,9 @@ impl Roster {
     #[inline]
     pub(super) fn begin_delivery(&mut self, id: ConnId, length: usize) -> Option<Delivery> {
         self.me.counters.bytes_in.add(length as u64);
-        self.touch(id);
         let Self { conns, server, slots, me, spare_intakes, .. } = self;
         let conn = conns.get_mut(id.index()).filter(|conn| conn.generation == id.generation())?;
+        touch(conn, &server.limits);
         if conn.phase != Phase::Open {
             conn.flags.set(Flags::UPLOADING, true);
             return None;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::deadlines::touch;
 use super::mailbox::Tally;
 use super::roster::{Conn, Due, Roster};
 use super::shared::FRAMING_OWN;
@@ -257,11 +258,11 @@ impl Roster {
     /// The driver has handed `sent` bytes of an outbox to the system, which freed `freed` in the limits.
     pub(super) fn sent(&mut self, id: ConnId, mut outbox: Box<Outbox>, sent: Sent, freed: Cost) -> AfterSent {
         let mut after = AfterSent::default();
-        self.touch(id);
         self.me.counters.bytes_out.add(sent.out as u64);
         self.me.counters.datagrams_dropped.add(u64::from(sent.lost));
         self.unqueue(id, sent.taken, freed);
         let Some(conn) = self.conns.get_mut(id.index()) else { return after };
+        touch(conn, &self.server.limits);
         conn.flags.set(Flags::IN_FLIGHT, false);
         // What was queued meanwhile goes behind what is left.
         let later = conn.outbox.take();

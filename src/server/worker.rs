@@ -41,6 +41,8 @@ pub(crate) struct Worker<D: Driver> {
     /// Filled and emptied once a turn; kept for their memory.
     commands: VecDeque<Command>,
     batch: Vec<ConnId>,
+    /// The orders that the driver has been told of.
+    orders_settled: u64,
     /// In the thread-local while the worker runs.
     roster: Option<Box<Roster>>,
     pub(super) has_stopped: bool,
@@ -119,6 +121,7 @@ impl<D: Driver> Worker<D> {
             framings: Vec::new(),
             commands: VecDeque::new(),
             batch: Vec::new(),
+            orders_settled: 0,
             roster: Some(roster),
             has_stopped: false,
             has_ended: false,
@@ -278,7 +281,16 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Brings the driver to what the connections want of it.
+    #[inline]
     pub(super) fn settle(&mut self) {
+        // Whatever puts a connection on the list counts as an order.
+        if self.orders_settled != self.context.me.orders.get() {
+            self.settle_all();
+            self.orders_settled = self.context.me.orders.get();
+        }
+    }
+
+    fn settle_all(&mut self) {
         while let Some(id) = roster::with(|roster| roster.unsettled.pop()).flatten()
             && !sys::forked()
         {
