@@ -4,7 +4,7 @@ use crate::Arguments;
 use crate::load::Load;
 use crate::server::Server;
 use crate::talk::{TALKERS, Talk, Talked};
-use crate::{sys, system};
+use crate::{report, sys, system};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub(crate) struct Climb {
     pub(crate) steps: Vec<Step>,
     /// Why it went no higher, if it did not reach what was asked for.
     pub(crate) limit: Option<String>,
+    /// What went wrong.
+    pub(crate) failure: Option<String>,
 }
 
 impl Climb {
@@ -66,7 +68,7 @@ struct Conductor {
 /// One after the other, each with a server of its own. `cpus`: of the server, of the load.
 pub(crate) fn climb(arguments: &Arguments, driver: &str, cpus: [usize; 2]) -> io::Result<Climb> {
     let (most, files) = allowed(arguments.steps.last().copied().unwrap_or(0))?;
-    let mut limit = None;
+    let (mut limit, mut failure) = (None, None);
     let mut steps: Vec<Step> = Vec::new();
     for &wanted in &arguments.steps {
         system::settle()?;
@@ -76,16 +78,24 @@ pub(crate) fn climb(arguments: &Arguments, driver: &str, cpus: [usize; 2]) -> io
         if connections > steps.last().map_or(0, |step| step.connections) {
             let step = Conductor::start(&arguments.server, driver, connections, cpus)
                 .and_then(|mut conductor| conductor.step(connections, Duration::from_secs_f64(arguments.seconds)));
-            let step = step.map_err(|error| io::Error::other(format!("{driver}, {connections}: {error}")))?;
-            eprintln!("{driver}: {connections}, {:.1} s, {:.0} bytes each", step.opened_s, step.quiet_bytes);
-            steps.push(step);
+            match step {
+                Ok(step) => {
+                    eprintln!("{driver}: {}", report::line(&step));
+                    steps.push(step);
+                }
+                // What there is by now is reported all the same.
+                Err(error) => {
+                    failure = Some(format!("{connections} connections: {error}"));
+                    break;
+                }
+            }
         }
         if connections < wanted {
             limit = Some(if room < most { "memory".to_owned() } else { files });
             break;
         }
     }
-    Ok(Climb { driver: driver.to_owned(), steps, limit })
+    Ok(Climb { driver: driver.to_owned(), steps, limit, failure })
 }
 
 /// How many connections the limits of files allow, and which those are.

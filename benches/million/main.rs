@@ -116,5 +116,8 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         }
         None => eprintln!("no file written (--output FILE writes one)"),
     }
-    Ok(())
+    match climbs.into_iter().find_map(|climb| climb.failure) {
+        None => Ok(()),
+        Some(failure) => Err(io::Error::other(failure)),
+    }
 }

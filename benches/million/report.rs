@@ -36,6 +36,12 @@ fn bound(ms: f64) -> String {
     if ms.is_finite() { format!("{ms:.2}") } else { "more than 1074".to_owned() }
 }
 
+/// A step in one line, for whoever waits.
+pub(crate) fn line(step: &Step) -> String {
+    let cells = OPENING.iter().chain(&PUBLISHING[1..]).map(|(title, cell)| format!("{title} {}", cell(step)));
+    cells.collect::<Vec<_>>().join("; ")
+}
+
 pub(crate) fn markdown(climbs: &[Climb]) -> String {
     let mut text = format!(
         "## A million connections\n\n\
@@ -55,6 +61,9 @@ pub(crate) fn markdown(climbs: &[Climb]) -> String {
         }
         if let Some(limit) = &climb.limit {
             let _ = write!(text, "\nWhat limited it: {limit}.\n");
+        }
+        if let Some(failure) = &climb.failure {
+            let _ = write!(text, "\nIt failed: {failure}.\n");
         }
     }
     text
