@@ -51,6 +51,7 @@ case $variant in
     tsan)
         target_dir+=/tsan
         sanitize thread
+        flags+=(--cfg=thread_sanitizer)
         # The standard library has to be watched as well.
         options+=("-Zbuild-std=std,panic_unwind")
         ;;

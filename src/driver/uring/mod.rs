@@ -18,6 +18,7 @@ mod accepting;
 mod buffers;
 mod receiving;
 mod ring;
+mod sanitizer;
 mod sending;
 mod stream;
 mod token;
@@ -413,6 +414,7 @@ impl Uring {
     /// Says whether it is. None: nothing is to be told of the stream any more.
     fn completed(&mut self, index: u32, flags: u32, order: u16) -> Option<bool> {
         let stream = self.streams.get_mut(index)?;
+        sanitizer::received(stream.fd());
         let is_last = !cqueue::more(flags);
         if is_last {
             stream.orders -= 1;

@@ -6,7 +6,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::stream::{State, find};
 use super::token::Token;
-use super::{Step, Uring};
+use super::{Step, Uring, sanitizer};
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::driver::{Event, Sent, socket};
@@ -96,6 +96,7 @@ impl Uring {
             Ok(()) => {}
         }
         let Some(outbox) = &stream.outbox else { return };
+        sanitizer::sends(stream.fd());
         let order = self.messages.order(types::Fd(stream.fd()), outbox);
         stream.orders += 1;
         self.sending += 1;
@@ -141,6 +142,7 @@ impl Uring {
     fn send_first(&mut self, conn: ConnId) {
         let Some(stream) = find(&mut self.streams, conn) else { return };
         let Some(outbox) = stream.outbox.take() else { return };
+        sanitizer::sends(stream.fd());
         let result = socket::send(stream.fd(), &outbox);
         if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             stream.outbox = Some(outbox);
