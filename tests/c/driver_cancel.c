@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { STREAMS = 8, STREAM_BYTES = 4 << 20, PIECE = 3001, WAVES = 300, WAVE = 32, WORDS = 3 };
+enum { STREAMS = 8, STREAM_BYTES = 1 << 20, PIECE = 3001, WAVES = 200, WAVE = 32, WORDS = 3 };
 
 /* ---- Pauses ---------------------------------------------------------------------------------- */
 
