@@ -17,6 +17,16 @@ fn any() -> RawFd {
     ANY.with(|any| any.as_ref().map_or(-1, AsRawFd::as_raw_fd))
 }
 
+/// Opens what it needs on this thread, now: who counts descriptors later is not to find more of them.
+#[inline(always)]
+pub(super) fn begin() {
+    #[cfg(thread_sanitizer)]
+    {
+        any();
+        accepted();
+    }
+}
+
 /// Someone has come: what they did before they connected is done. The sanitizer learns that from accepting alone.
 #[inline(always)]
 pub(super) fn accepted() {
