@@ -350,7 +350,9 @@ impl Uring {
 
     /// Hands the orders over, and waits only if nothing comes of them at once.
     fn wait_in_rest(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
-        self.ring.wait(Some(0))?;
+        if self.ring.has_work() {
+            self.ring.wait(Some(0))?;
+        }
         let completions = self.ring.completions();
         let timeout_ms = if completions > 0 { Some(0) } else { timeout_ms };
         self.since_rest += 1 + completions;
@@ -358,11 +360,15 @@ impl Uring {
             return Ok(());
         }
         self.since_rest = 0;
-        if timeout_ms == Some(0) || !self.ring.start_notifying() {
-            return self.rest.wait(Some(0));
-        }
-        let waited = self.rest.wait(timeout_ms);
-        self.ring.stop_notifying();
+        let waited = if timeout_ms == Some(0) {
+            self.rest.wait(Some(0))
+        } else if self.ring.start_notifying() {
+            let waited = self.rest.wait(timeout_ms);
+            self.ring.stop_notifying();
+            waited
+        } else {
+            Ok(())
+        };
         waited.and_then(|()| self.ring.wait(Some(0)))
     }
 

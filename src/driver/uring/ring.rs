@@ -17,6 +17,10 @@ use crate::sys;
 const ORDERS: u32 = 1024;
 /// Completions that wait without costing the kernel memory.
 const COMPLETIONS: u32 = 4096;
+/// With so many a turn has enough to do.
+const COMPLETIONS_A_TURN: usize = 1024;
+/// Of what has come to sockets the kernel works out so much with one call, if it is not to wait for more.
+const WORKED_OUT_AT_ONCE: usize = 20;
 
 pub(super) struct Ring {
     ring: IoUring,
@@ -58,16 +62,17 @@ impl Ring {
         Ok(())
     }
 
-    /// Says whether there was nothing to do by then; otherwise that may not be told.
+    /// Says whether there is nothing to do by now; otherwise it may not have been told.
     pub(super) fn start_notifying(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
-        // The kernel marks what is to be done, and then looks whether to tell; we the other way round.
+        // The kernel adds what is to be done, and then looks whether to tell; we the other way round. The system call sees what no
+        // flag tells: what a call that has worked out as much as it may has left.
         fence(Ordering::SeqCst);
-        let is_idle = self.completions() == 0 && !self.ring.submission().taskrun();
-        if !is_idle {
+        let has_work = sys::poll([(self.fd(), libc::POLLIN)], Some(0)).map_or(true, |[has_work]| has_work);
+        if has_work {
             self.stop_notifying();
         }
-        is_idle
+        !has_work
     }
 
     pub(super) fn stop_notifying(&mut self) {
@@ -89,8 +94,11 @@ impl Ring {
         let order = order.user_data(token.to_raw());
         // SAFETY: as promised by our caller.
         while !self.is_lost && unsafe { self.ring.submission().push(&order) }.is_err() {
-            // It may take none until it has worked out what comes of others, which this does, too.
-            let _ = self.enter(0, None);
+            // In the middle of a turn: what has come to streams meanwhile is for the next one, after the orders of other threads.
+            if self.submit().is_err() || self.ring.submission().is_full() {
+                // It may take none until it has worked out what comes of others.
+                let _ = self.enter(0, None);
+            }
         }
         self.pending += usize::from(!self.is_lost && token != Token::Cancel);
     }
@@ -116,18 +124,31 @@ impl Ring {
     /// Hands the orders over and waits until something is complete, at most for a time (None: for ever).
     pub(super) fn wait(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
         fault::check(Call::EpollWait).inspect_err(|error| self.look_at(error))?;
-        let (count, until) = match timeout_ms {
-            // Without a number the kernel would work out a few only.
-            Some(0) => (COMPLETIONS, Some(Timespec::new())),
-            None => (1, None),
+        match timeout_ms {
+            Some(0) => self.work_out(),
+            None => pass(self.enter(1, None)),
             #[allow(clippy::cast_possible_truncation)] // less than a second
-            Some(ms) => (1, Some(Timespec::new().sec(ms / 1000).nsec((ms % 1000 * 1_000_000) as u32))),
-        };
-        match self.enter(count, until) {
-            // Nothing has come; or too much, which is worked on first.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY | libc::EAGAIN)) => Ok(()),
-            result => result,
+            Some(ms) => pass(self.enter(1, Some(Timespec::new().sec(ms / 1000).nsec((ms % 1000 * 1_000_000) as u32)))),
         }
+    }
+
+    /// Hands the orders over, and works out all that can be by now. (A wait for no time would set a timer, for more than all else
+    /// costs.)
+    fn work_out(&mut self) -> io::Result<()> {
+        loop {
+            let before = self.completions();
+            pass(self.enter(0, None))?;
+            let now = self.completions();
+            if now - before.min(now) < WORKED_OUT_AT_ONCE || now >= COMPLETIONS_A_TURN {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether there are orders to hand over, or work that the kernel waits to do.
+    pub(super) fn has_work(&mut self) -> bool {
+        let orders = self.ring.submission();
+        !orders.is_empty() || orders.taskrun()
     }
 
     /// Whether the kernel has all orders, and does not look at anything any more that they name for that moment only.
@@ -137,6 +158,14 @@ impl Ring {
 
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
+    }
+
+    /// Hands the orders over. Nothing is worked out but what comes of them at once.
+    fn submit(&mut self) -> io::Result<()> {
+        #[allow(clippy::cast_possible_truncation)] // at most ORDERS
+        let orders = self.ring.submission().len() as u32;
+        // SAFETY: no argument goes with it.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(orders, 0, 0, None) }.map(drop)
     }
 
     /// Hands the orders over, and works out what comes of them at once.
@@ -227,6 +256,15 @@ impl Drop for Ring {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// That nothing has come is no error, nor that so much has that it is worked on first; nor a lack of memory that passes.
+fn pass(entered: io::Result<()>) -> io::Result<()> {
+    const PASSING: [i32; 4] = [libc::ETIME, libc::EBUSY, libc::EAGAIN, libc::ENOMEM];
+    entered.or_else(|error| match error.raw_os_error() {
+        Some(number) if PASSING.contains(&number) => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Sends a message to rings from wherever, also from a thread that has none of its own (Linux 6.13).
