@@ -525,7 +525,10 @@ ahoy_status ahoy_members(ahoy_server server, ahoy_member_fn each, void *user, si
  * says which one it is to be.
  * ============================================================================================== */
 
-/** As `driver`: what serves best. Today that is epoll. */
+/**
+ * As `driver`: what was never found worse than epoll. Today that is io_uring for one worker that greets and closes, where it may
+ * be used (a log line says if not), and epoll otherwise.
+ */
 #define AHOY_DRIVER_AUTO 0
 
 /** As `driver`: epoll, which every Linux has. */

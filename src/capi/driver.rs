@@ -9,7 +9,8 @@ use super::guard::guard_or;
 use super::handle::ahoy_server;
 use super::server::find;
 
-/// As `driver`: what serves best. Today that is epoll.
+/// As `driver`: what was never found worse than epoll. Today that is io_uring for one worker that greets and closes, where it may
+/// be used (a log line says if not), and epoll otherwise.
 pub const AHOY_DRIVER_AUTO: i32 = 0;
 /// As `driver`: epoll, which every Linux has.
 pub const AHOY_DRIVER_EPOLL: i32 = 1;

@@ -134,17 +134,27 @@ fn open_workers(
     match chosen {
         DriverChoice::Epoll => open::<Epoll>(shared, count, own_loop),
         #[cfg(feature = "uring")]
-        DriverChoice::Auto if !own_loop => open::<Uring>(shared, count, own_loop).or_else(|error| {
-            // Not on this system, or not allowed here, or there is no room for it: whatever it is, epoll needs less.
-            log::info!("the server runs on epoll: {error}");
-            open::<Epoll>(shared, count, own_loop)
-        }),
+        DriverChoice::Auto if suits_rings(shared, count, own_loop) => {
+            open::<Uring>(shared, count, own_loop).or_else(|error| {
+                // Not on this system, or not allowed here, or there is no room for it: whatever it is, epoll needs less.
+                log::info!("the server runs on epoll: {error}");
+                open::<Epoll>(shared, count, own_loop)
+            })
+        }
         DriverChoice::Auto => open::<Epoll>(shared, count, own_loop),
         #[cfg(feature = "uring")]
         DriverChoice::Uring => open::<Uring>(shared, count, own_loop),
         #[cfg(not(feature = "uring"))]
         DriverChoice::Uring => Err(Error::new(Status::Unsupported, "this libahoy is built without io_uring")),
     }
+}
+
+/// Whether a server is one for which io_uring was measured and never found worse than epoll (docs/benchmarks.md): one worker
+/// that greets and closes. Conversations gain or lose by what they are like, which nobody knows beforehand. Under Valgrind a
+/// thread that waits in rings holds up all others.
+#[cfg(feature = "uring")]
+fn suits_rings(shared: &ServerShared, count: usize, own_loop: bool) -> bool {
+    count == 1 && !own_loop && !shared.conduct.converses && !sys::is_under_valgrind()
 }
 
 /// Tells systemd how the service is, if it wants to know.

@@ -16,6 +16,8 @@ mod descriptors;
 pub(crate) mod direct;
 mod memory;
 mod sockets;
+#[cfg(feature = "uring")]
+mod valgrind;
 
 pub use descriptors::{
     DESCRIPTORS_MAX, Received, close, close_on_exec, duplicate, receive_descriptors, send_descriptors,
@@ -23,6 +25,8 @@ pub use descriptors::{
 pub(crate) use memory::trim_memory;
 pub use memory::{boxed, reserve};
 pub use sockets::{finish, recv, recv_datagram, recv_more, send, unread, unsent};
+#[cfg(feature = "uring")]
+pub(crate) use valgrind::is_under_valgrind;
 
 /// A word of the host program's that the library passes back to it and never looks into.
 pub type HostUser = *mut c_void;

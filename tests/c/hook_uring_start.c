@@ -20,11 +20,12 @@ static void refused(const char *call, int error, int skip, ahoy_status status) {
     CHECK_HOLDINGS(before);
 }
 
-static void falls_back(const char *call, int error, int skip) {
+/* One that greets and closes, with one worker: where AUTO takes rings. */
+static void falls_back(const char *call, int error) {
     holdings before = holdings_now();
     ahoy_server server;
-    ahoy_server_options options = OPTIONS(.listen = LOOPBACK, .workers = 3, .driver = AHOY_DRIVER_AUTO);
-    ahoy_test_fail(call, error, skip, 1);
+    ahoy_server_options options = OPTIONS(.listen = LOOPBACK, .workers = 1, .driver = AHOY_DRIVER_AUTO);
+    ahoy_test_fail(call, error, 0, 1);
     CHECK_OK(ahoy_server_start(&options, &server));
     ahoy_test_fail(call, 0, 0, 0);
     CHECK_TEXT(ahoy_server_driver(server), "epoll");
@@ -52,9 +53,9 @@ int main(void) {
         refused("io_uring_setup", ENOMEM, skip, AHOY_ERR_MEMORY);
         refused("io_uring_setup", EMFILE, skip, AHOY_ERR_DESCRIPTORS);
         refused("epoll_create1", EMFILE, skip, AHOY_ERR_DESCRIPTORS);
-        falls_back("io_uring_setup", ENOMEM, skip);
-        falls_back("io_uring_setup", EPERM, skip);
-        falls_back("io_uring_setup", ENOSYS, skip);
     }
+    falls_back("io_uring_setup", ENOMEM);
+    falls_back("io_uring_setup", EPERM);
+    falls_back("io_uring_setup", ENOSYS);
     return 0;
 }
