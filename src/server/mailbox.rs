@@ -1,10 +1,11 @@
-//! What other threads ask of a worker: a bounded queue, and a wake-up only for a worker that sleeps. Other workers wake it once
-//! a turn, however much they have for it.
+//! What other threads ask of a worker: a bounded queue, and one wake-up for all that is in it. Other workers wake it when their
+//! turns end, however much they have for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::SockAddr;
@@ -172,60 +173,56 @@ impl Command {
 /// Requests that a mailbox holds, and those that [`Command::is_bounded`] says no to.
 const COMMANDS_MAX: usize = 1 << 16;
 
+pub(crate) struct Mailbox(Arc<Letters>);
+
 /// What other threads write to is on cache lines of its own.
 #[repr(align(128))]
-pub(crate) struct Mailbox {
+struct Letters {
     queue: Mutex<Queue>,
     /// There is something in the queue: the worker looks at this, not at the lock, once a turn.
     has_mail: AtomicBool,
-    alarm: Arc<Alarm>,
+    waker: Arc<Waker>,
 }
 
 #[derive(Default)]
 struct Queue {
     commands: VecDeque<Command>,
+    /// The worker was woken for what is there.
+    is_told: bool,
     /// The worker is gone.
     closed: bool,
 }
 
-/// What ends a worker's sleep. One that is awake looks for mail before it sleeps again, and needs none.
-struct Alarm {
-    waker: Arc<Waker>,
-    is_asleep: AtomicBool,
-}
-
-impl Alarm {
-    /// To be called when the mail is there.
-    fn ring(&self) {
-        // Pairs with the fence in `Mailbox::doze`: either the mail is seen there, or the sleep here.
-        fence(Ordering::SeqCst);
-        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
-            self.waker.wake();
-        }
-    }
+/// The turns that are made on this thread.
+struct Turns {
+    /// More than one: a turn of another server's, inside of a callback.
+    depth: Cell<u32>,
+    /// The other workers that they have posted something to. They are woken when a turn ends, once for all that it had for them, as its
+    /// own connections are sent to then. Never dropped, so that each access is one step shorter: between turns it has no memory.
+    owed: RefCell<ManuallyDrop<Vec<Arc<Letters>>>>,
 }
 
 thread_local! {
-    /// While a worker makes a turn on this thread: the others that it has posted something to. They are woken when the turn
-    /// ends, once for all that it had for them, as its own connections are sent to then.
-    static OWED: RefCell<Option<Vec<Arc<Alarm>>>> = const { RefCell::new(None) };
+    static TURNS: Turns = const { Turns { depth: Cell::new(0), owed: RefCell::new(ManuallyDrop::new(Vec::new())) } };
 }
 
-/// A turn begins on this thread. What comes back is for [`end_turn`].
-pub(super) fn begin_turn() -> Owed {
-    Owed(OWED.with(|owed| owed.borrow_mut().replace(Vec::new())))
+/// A worker begins a turn on this thread.
+pub(super) fn begin_turn() {
+    TURNS.with(|turns| turns.depth.set(turns.depth.get() + 1));
 }
 
-/// A turn has ended, and whoever it has posted to is woken.
-pub(super) fn end_turn(before: Owed) {
-    let owed = OWED.with(|owed| std::mem::replace(&mut *owed.borrow_mut(), before.0));
-    if !sys::forked() {
-        owed.into_iter().flatten().for_each(|alarm| alarm.ring());
-    }
+/// It has ended, and whoever it has posted to is woken.
+pub(super) fn end_turn() {
+    TURNS.with(|turns| {
+        turns.depth.set(turns.depth.get() - 1);
+        if !turns.owed.borrow().is_empty() {
+            let owed = std::mem::take(&mut **turns.owed.borrow_mut());
+            // In a child they are the parent's.
+            let is_child = sys::forked();
+            owed.iter().filter(|_| !is_child).for_each(|letters| letters.tell());
+        }
+    });
 }
-
-/// What a turn that goes on around another one owes.
-pub(super) struct Owed(Option<Vec<Arc<Alarm>>>);
 
 /// See [`Mailbox::room_for`].
 pub(crate) struct Room<'a> {
@@ -237,20 +234,36 @@ impl<'a> Room<'a> {
     /// Posts the request. The worker has still to be told: see [`Mailbox::tell`].
     pub(crate) fn fill(mut self, command: Command) -> &'a Mailbox {
         self.queue.commands.push_back(command);
-        self.mailbox.has_mail.store(true, Ordering::Release);
+        self.mailbox.0.has_mail.store(true, Ordering::Release);
         self.mailbox
+    }
+}
+
+impl Letters {
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the worker, unless it was woken for what is there, or has taken it.
+    fn tell(&self) {
+        let mut queue = self.lock();
+        let is_new = !queue.commands.is_empty() && !std::mem::replace(&mut queue.is_told, true);
+        drop(queue);
+        if is_new {
+            self.waker.wake();
+        }
     }
 }
 
 impl Mailbox {
     pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        let alarm = Arc::new(Alarm { waker, is_asleep: AtomicBool::new(true) });
-        Self { queue: Mutex::new(Queue::default()), has_mail: AtomicBool::new(false), alarm }
+        Self(Arc::new(Letters { queue: Mutex::default(), has_mail: AtomicBool::new(false), waker }))
     }
 
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Posts a request. On an error the command comes back with it.
@@ -299,49 +312,41 @@ impl Mailbox {
 
     /// Wakes the worker for something that is not in the mailbox.
     pub(crate) fn wake(&self) {
-        self.alarm.waker.wake();
+        self.0.waker.wake();
     }
 
     /// Tells the worker that there is mail, at the latest when the turn ends that this is called in.
     pub(crate) fn tell(&self) {
-        let is_owed = OWED.with(|owed| {
-            let mut owed = owed.borrow_mut();
-            let Some(owed) = owed.as_mut() else { return false };
-            let is_known = owed.iter().any(|alarm| Arc::ptr_eq(alarm, &self.alarm));
+        let is_owed = TURNS.with(|turns| {
+            if turns.depth.get() == 0 {
+                return false;
+            }
+            let mut owed = turns.owed.borrow_mut();
+            let is_known = owed.iter().any(|letters| Arc::ptr_eq(letters, &self.0));
             let has_room = is_known || owed.try_reserve(1).is_ok();
             if !is_known && has_room {
-                owed.push(Arc::clone(&self.alarm));
+                owed.push(Arc::clone(&self.0));
             }
             has_room
         });
         if !is_owed {
-            self.alarm.ring();
+            self.0.tell();
         }
-    }
-
-    /// The worker is about to sleep: from here on whoever posts wakes it. It has to look for mail once more.
-    pub(super) fn doze(&self) {
-        self.alarm.is_asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The worker is awake.
-    pub(super) fn rouse(&self) {
-        self.alarm.is_asleep.store(false, Ordering::Relaxed);
     }
 
     /// Whether there is something to take. What was posted before something else happened in the world is seen
     /// by a worker that has seen the other thing.
     #[inline]
     pub(crate) fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::Acquire)
+        self.0.has_mail.load(Ordering::Acquire)
     }
 
     /// Swaps all requests for an empty queue.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>) {
         debug_assert!(commands.is_empty());
         let mut queue = self.lock();
-        self.has_mail.store(false, Ordering::Relaxed);
+        self.0.has_mail.store(false, Ordering::Relaxed);
+        queue.is_told = false;
         std::mem::swap(&mut queue.commands, commands);
     }
 
@@ -390,45 +395,39 @@ mod tests {
 
     /// How often it was woken since the last look.
     fn wakes(mailbox: &Mailbox) -> u64 {
-        let Ok([true]) = sys::poll([(mailbox.alarm.waker.as_fd().as_raw_fd(), libc::POLLIN)], Some(0)) else {
-            return 0;
-        };
+        let waker = mailbox.0.waker.as_fd();
+        let Ok([true]) = sys::poll([(waker.as_raw_fd(), libc::POLLIN)], Some(0)) else { return 0 };
         let mut count = [0; 8];
-        File::from(mailbox.alarm.waker.as_fd().try_clone_to_owned().unwrap()).read_exact(&mut count).unwrap();
+        File::from(waker.try_clone_to_owned().unwrap()).read_exact(&mut count).unwrap();
         u64::from_ne_bytes(count)
     }
 
     #[test]
-    fn only_who_sleeps_is_woken_and_once() {
+    fn a_worker_is_woken_once_for_all_that_waits() {
         let mailbox = Mailbox::new(Arc::new(Waker::new().unwrap()));
-        // Before its first turn a worker counts as asleep.
         (0..3).for_each(|number| mailbox.post(pause(number)).ok().unwrap());
         assert_eq!(wakes(&mailbox), 1);
-        mailbox.rouse();
         mailbox.post(pause(3)).ok().unwrap();
         assert_eq!(wakes(&mailbox), 0);
-        assert!(mailbox.has_mail());
-        mailbox.doze();
+        mailbox.take(&mut VecDeque::new());
         mailbox.post(pause(4)).ok().unwrap();
         assert_eq!(wakes(&mailbox), 1);
     }
 
     #[test]
     fn a_turn_wakes_others_when_it_ends() {
-        let [one, other] = [(); 2].map(|()| Mailbox::new(Arc::new(Waker::new().unwrap())));
-        let outer = begin_turn();
+        let [one, other, taken] = [(); 3].map(|()| Mailbox::new(Arc::new(Waker::new().unwrap())));
+        begin_turn();
         (0..3).for_each(|number| one.post(pause(number)).ok().unwrap());
-        // A turn of another server's, in a callback of this one.
-        let inner = begin_turn();
-        other.post(pause(0)).ok().unwrap();
-        assert_eq!((wakes(&one), wakes(&other)), (0, 0));
-        end_turn(inner);
-        assert_eq!((wakes(&one), wakes(&other)), (0, 1));
-        end_turn(outer);
-        assert_eq!((wakes(&one), wakes(&other)), (1, 0));
-        one.doze();
-        one.post(pause(3)).ok().unwrap();
-        assert_eq!(wakes(&one), 1);
+        taken.post(pause(0)).ok().unwrap();
+        taken.take(&mut VecDeque::new());
+        assert_eq!((wakes(&one), wakes(&taken)), (0, 0));
+        // Somebody else does not wait for the end of our turn.
+        std::thread::scope(|scope| drop(scope.spawn(|| other.post(pause(0)).ok().unwrap()).join()));
+        other.post(pause(1)).ok().unwrap();
+        assert_eq!(wakes(&other), 1);
+        end_turn();
+        assert_eq!((wakes(&one), wakes(&other), wakes(&taken)), (1, 0, 0));
     }
 
     #[test]

@@ -171,7 +171,6 @@ impl<D: Driver> Runs for Worker<D> {
         let before = roster::enter(self.roster.take());
         let turned = self.turn_caught(timeout_ms);
         if turned == Turned::GoesOn {
-            self.context.me.mailbox.doze();
             self.driver.arm(roster::with(|roster| roster.timeout_ms()).flatten());
         }
         self.roster = roster::enter(before);
@@ -182,9 +181,9 @@ impl<D: Driver> Runs for Worker<D> {
 impl<D: Driver> Worker<D> {
     /// Catches the panics that no connection is to blame for.
     fn turn_caught(&mut self, timeout_ms: Option<u64>) -> Turned {
-        let before = mailbox::begin_turn();
+        mailbox::begin_turn();
         let turned = catch_unwind(AssertUnwindSafe(|| self.turn_here(timeout_ms)));
-        mailbox::end_turn(before);
+        mailbox::end_turn();
         match turned {
             Ok(turned) => {
                 self.panics = 0;
@@ -213,12 +212,9 @@ impl<D: Driver> Worker<D> {
         if self.has_ended {
             return Turned::Ended;
         }
-        self.context.me.mailbox.doze();
         let next_ms = roster::with(|roster| roster.timeout_ms()).flatten();
         let timeout_ms = [timeout_ms, next_ms].into_iter().flatten().min();
-        let waited = self.driver.wait(timeout_ms);
-        self.context.me.mailbox.rouse();
-        if let Err(error) = waited
+        if let Err(error) = self.driver.wait(timeout_ms)
             && error.kind() != io::ErrorKind::Interrupted
         {
             self.lose_driver(&error);
