@@ -1,14 +1,11 @@
 //! The roster's side of a flush: who has something to send, and whose turn it is.
 
+use std::collections::VecDeque;
+
 use super::roster::Roster;
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::conn::{Flags, Phase};
-use crate::sys;
-
-/// After so many outboxes at once their memory is given back to the system: otherwise a program of many quiet connections would
-/// keep several times what these take.
-const BACKLOG_LARGE: usize = 1 << 14;
 
 impl Roster {
     /// Puts a connection that has something to send on the list, once.
@@ -31,7 +28,8 @@ impl Roster {
     /// they take turns, so that those who come with less in the next turns do not wait for all of them.
     pub(super) fn next_batch(&mut self, batch: &mut Vec<ConnId>, most: usize) {
         if self.backlog.is_empty() && self.backlog.capacity() > 0 {
-            self.end_backlog();
+            // The last of those who waited had their turn before.
+            self.backlog = VecDeque::new();
         }
         if self.dirty.len() > most && self.backlog.try_reserve(self.dirty.len()).is_ok() {
             self.backlog.extend(self.dirty.drain(..));
@@ -39,17 +37,6 @@ impl Roster {
         std::mem::swap(&mut self.dirty, batch);
         // There is room: that list has room for all connections, and each is in one of the two, once.
         batch.extend(self.backlog.drain(..most.min(self.backlog.len())));
-    }
-
-    /// The last of those who waited had their turn before.
-    #[cold]
-    fn end_backlog(&mut self) {
-        let backlog = std::mem::take(&mut self.backlog);
-        let was_large = backlog.capacity() > BACKLOG_LARGE;
-        drop(backlog);
-        if was_large {
-            sys::trim_memory();
-        }
     }
 
     /// Takes what is queued for the driver to send.

@@ -1,4 +1,4 @@
-//! Memory that there may be none of, and memory that is given back.
+//! Memory that there may be none of.
 
 use std::collections::TryReserveError;
 
@@ -19,14 +19,4 @@ pub fn boxed<T>(value: T) -> Result<Box<T>, crate::status::Error> {
 pub fn reserve(buffer: &mut Vec<u8>, bytes: usize) -> Result<(), TryReserveError> {
     let bytes = if fault::check(Call::Memory).is_ok() { bytes } else { usize::MAX };
     buffer.try_reserve_exact(bytes)
-}
-
-/// Gives memory that is free in this process back to the system. The allocator does that by itself only at the ends of what
-/// it has; where it is another than glibc's it does as it likes.
-pub(crate) fn trim_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: touches nothing that anybody has.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

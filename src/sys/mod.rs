@@ -22,7 +22,6 @@ mod valgrind;
 pub use descriptors::{
     DESCRIPTORS_MAX, Received, close, close_on_exec, duplicate, receive_descriptors, send_descriptors,
 };
-pub(crate) use memory::trim_memory;
 pub use memory::{boxed, reserve};
 pub use sockets::{finish, recv, recv_datagram, recv_more, send, unread, unsent};
 #[cfg(feature = "uring")]
