@@ -130,14 +130,16 @@ pub(crate) fn end(number: u64) -> Result<()> {
 }
 
 impl Offer {
-    /// Hears no more; what is on its way is still taken, and a drain waits for it.
+    /// Hears no more; what is on its way is still taken, and a drain waits for it. Questions are heard until then: to end
+    /// that at the same time could cost a call that is on its way (`nats::bus::hear`).
     fn retire(&self) {
         let (calls, questions) = self.take_subscriptions();
-        if let Some(key) = calls {
-            let in_hand = self.cluster.hold_on();
-            self.cluster.engine.retire(key, Box::new(move || drop(in_hand)));
+        let in_hand = self.cluster.hold_on();
+        let ended = move || questions.into_iter().for_each(|key| in_hand.cluster().engine.unsubscribe(key));
+        match calls {
+            Some(key) => self.cluster.engine.retire(key, Box::new(ended)),
+            None => ended(),
         }
-        questions.into_iter().for_each(|key| self.cluster.engine.unsubscribe(key));
     }
 
     fn take_subscriptions(&self) -> (Option<SubscriptionKey>, Vec<SubscriptionKey>) {

@@ -29,6 +29,8 @@ pub(super) type RawSink = Arc<dyn Fn(async_nats::Message) + Send + Sync>;
 pub(super) struct Bus {
     subscriptions: Mutex<HashMap<SubscriptionKey, Subscription>>,
     key_last: AtomicU64,
+    /// Held by the one subscription that is being drained: see [`hear`].
+    draining: Arc<tokio::sync::Mutex<()>>,
     risk: Risk,
 }
 
@@ -190,7 +192,12 @@ impl Shared {
             let mut subscriptions = self.bus.lock();
             let Some(subscription) = subscriptions.get_mut(&key) else { return };
             let (retire, is_retired) = oneshot::channel();
-            let task = self.runtime.spawn(hear(subscriber, Arc::clone(&subscription.hear), is_retired));
+            let task = self.runtime.spawn(hear(
+                subscriber,
+                Arc::clone(&subscription.hear),
+                is_retired,
+                Arc::clone(&self.bus.draining),
+            ));
             subscription.task.replace(Hearing { task: Some(task.abort_handle()), retire: Some(retire) })
         };
         drop(before);
@@ -309,7 +316,16 @@ async fn gather(client: &Client, subject: String, payload: Bytes, hear: Hear) ->
 }
 
 /// Hears until it is told to end by itself, and then what is still on its way.
-async fn hear(mut subscriber: Subscriber, sink: RawSink, mut is_retired: oneshot::Receiver<Ended>) {
+///
+/// The client forgets a drained subscription the next time that it looks at its connection or at what is asked of it, and throws away what
+/// comes for it after that; it does not wait until the server has heard of the end (async-nats 0.51). So nothing else is asked of it
+/// meanwhile that can wait: drains are made one after the other.
+async fn hear(
+    mut subscriber: Subscriber,
+    sink: RawSink,
+    mut is_retired: oneshot::Receiver<Ended>,
+    draining: Arc<tokio::sync::Mutex<()>>,
+) {
     let mut ended = None;
     loop {
         let next = match ended {
@@ -317,7 +333,7 @@ async fn hear(mut subscriber: Subscriber, sink: RawSink, mut is_retired: oneshot
             None => match future::select(subscriber.next(), &mut is_retired).await {
                 Either::Left((next, _)) => next,
                 Either::Right((Ok(retired), _)) => {
-                    ended = Some(retired);
+                    ended = Some((retired, Arc::clone(&draining).lock_owned().await));
                     match subscriber.drain().await {
                         Ok(()) => continue,
                         Err(_) => None,
@@ -332,7 +348,8 @@ async fn hear(mut subscriber: Subscriber, sink: RawSink, mut is_retired: oneshot
     }
     // Before it is said that this is over.
     drop(sink);
-    if let Some(ended) = ended {
+    if let Some((ended, turn)) = ended {
+        drop(turn);
         ended();
     }
 }
