@@ -231,12 +231,31 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Posts the request. The worker has still to be told: see [`Mailbox::tell`].
-    pub(crate) fn fill(mut self, command: Command) -> &'a Mailbox {
+    /// Posts the request. The worker is to be woken now, if this says by what.
+    #[must_use]
+    pub(crate) fn fill(mut self, command: Command) -> Option<&'a Waker> {
+        let letters = &self.mailbox.0;
         self.queue.commands.push_back(command);
-        self.mailbox.0.has_mail.store(true, Ordering::Release);
-        self.mailbox
+        letters.has_mail.store(true, Ordering::Release);
+        let is_new = !owes(letters) && !std::mem::replace(&mut self.queue.is_told, true);
+        is_new.then_some(&*letters.waker)
     }
+}
+
+/// Whether the worker is told when the turn ends that this is called in.
+fn owes(letters: &Arc<Letters>) -> bool {
+    TURNS.with(|turns| {
+        if turns.depth.get() == 0 {
+            return false;
+        }
+        let mut owed = turns.owed.borrow_mut();
+        let is_known = owed.iter().any(|known| Arc::ptr_eq(known, letters));
+        let has_room = is_known || owed.try_reserve(1).is_ok();
+        if !is_known && has_room {
+            owed.push(Arc::clone(letters));
+        }
+        has_room
+    })
 }
 
 impl Letters {
@@ -278,7 +297,9 @@ impl Mailbox {
         match self.room_for(&command) {
             Ok(room) => {
                 first();
-                room.fill(command).tell();
+                if let Some(waker) = room.fill(command) {
+                    waker.wake();
+                }
                 Ok(())
             }
             Err(error) => Err((error, command)),
@@ -313,25 +334,6 @@ impl Mailbox {
     /// Wakes the worker for something that is not in the mailbox.
     pub(crate) fn wake(&self) {
         self.0.waker.wake();
-    }
-
-    /// Tells the worker that there is mail, at the latest when the turn ends that this is called in.
-    pub(crate) fn tell(&self) {
-        let is_owed = TURNS.with(|turns| {
-            if turns.depth.get() == 0 {
-                return false;
-            }
-            let mut owed = turns.owed.borrow_mut();
-            let is_known = owed.iter().any(|letters| Arc::ptr_eq(letters, &self.0));
-            let has_room = is_known || owed.try_reserve(1).is_ok();
-            if !is_known && has_room {
-                owed.push(Arc::clone(&self.0));
-            }
-            has_room
-        });
-        if !is_owed {
-            self.0.tell();
-        }
     }
 
     /// Whether there is something to take. What was posted before something else happened in the world is seen

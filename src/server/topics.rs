@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::context::Context;
-use super::mailbox::{Command, Mailbox, UserWord};
+use super::mailbox::{Command, UserWord};
 use super::membership::copy;
 use super::roster::{self, NOBODY, Roster};
 use super::shared::{Arrival, FRAMING_OWN, ServerShared, Team, WorkerShared};
@@ -17,6 +17,7 @@ use super::{Server, ServerId, commands, registry};
 use crate::conn::Flags;
 use crate::conn::handle::ConnId;
 use crate::conn::payload::{Payload, Share};
+use crate::driver::Waker;
 use crate::status::{Error, Result, Status};
 use crate::sys::{Finalizer, HostUser};
 
@@ -163,9 +164,9 @@ fn spread(team: &Team, shared: &ServerShared, publish: &Publish) -> Result<()> {
             Err(error) => return Err(error),
         }
     }
-    // They are told when no mailbox is locked any more.
-    let mailboxes: Vec<_> = rooms.into_iter().map(|(room, command)| room.fill(command)).collect();
-    mailboxes.into_iter().for_each(Mailbox::tell);
+    // Woken when no mailbox is locked any more.
+    let wakers: Vec<_> = rooms.into_iter().filter_map(|(room, command)| room.fill(command)).collect();
+    wakers.into_iter().for_each(Waker::wake);
     roster::with(|roster| {
         if roster.server.id == shared.id {
             roster.fan_out(&publish.topic, &publish.payload, true);

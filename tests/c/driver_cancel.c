@@ -49,14 +49,16 @@ static void *pour(void *user) {
     return NULL;
 }
 
-/* Its half of the streams is paused and resumed, on and on. */
+/*
+ * Its half of the streams is paused and resumed, on and on. In no fixed order: a mailbox that is filled by a fixed one is full
+ * at the same stream each time, and that would be found paused whenever the worker looks.
+ */
 static void *flip(void *user) {
-    size_t first = (size_t)user;
+    unsigned first = (unsigned)(size_t)user, seed = first;
     while (!poured) {
-        for (size_t i = first; i < STREAMS; i += 2) {
-            while (ahoy_conn_pause((ahoy_conn){ streams[i].conn }) == AHOY_ERR_AGAIN) wait_moment();
-            while (ahoy_conn_resume((ahoy_conn){ streams[i].conn }) == AHOY_ERR_AGAIN) wait_moment();
-        }
+        unsigned i = first + 2 * ((unsigned)rand_r(&seed) % (STREAMS / 2));
+        while (ahoy_conn_pause((ahoy_conn){ streams[i].conn }) == AHOY_ERR_AGAIN) wait_moment();
+        while (ahoy_conn_resume((ahoy_conn){ streams[i].conn }) == AHOY_ERR_AGAIN) wait_moment();
     }
     return NULL;
 }
