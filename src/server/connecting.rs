@@ -398,7 +398,7 @@ impl Roster {
             conn.phase = Phase::Connecting;
             conn.set_reason(Status::Ok);
             let over = [Flags::ENDED, Flags::FINISHED, Flags::IN_FLIGHT, Flags::READING, Flags::HELD, Flags::RESET];
-            for flag in over.into_iter().chain([Flags::CONNECTED]) {
+            for flag in over.into_iter().chain([Flags::CONNECTED, Flags::UPLOADING]) {
                 conn.flags.set(flag, false);
             }
         }

@@ -34,7 +34,8 @@ impl Roster {
         let conn = conns.get_mut(id.index()).filter(|conn| conn.generation == id.generation())?;
         touch(conn, &server.limits);
         if conn.phase != Phase::Open {
-            conn.flags.set(Flags::UPLOADING, true);
+            // Datagrams have no end that one could wait for.
+            conn.flags.set(Flags::UPLOADING, !conn.flags.has(Flags::DATAGRAM));
             return None;
         }
         let is_datagram = conn.flags.has(Flags::DATAGRAM);
