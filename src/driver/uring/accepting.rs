@@ -11,7 +11,7 @@ use io_uring::{cqueue, opcode, types};
 
 use super::ring::Ring;
 use super::token::Token;
-use super::{Step, Uring, sanitizer};
+use super::{Step, Uring};
 use crate::driver::{Event, socket};
 use crate::fault::{self, Call};
 
@@ -99,7 +99,6 @@ impl Accepts {
             let is_told = is_on && !matches!(-result, libc::ECANCELED | libc::EAGAIN | libc::EINTR);
             return if is_told { Step::Tell(Event::AcceptFailed { listener, error }) } else { Step::Next };
         }
-        sanitizer::accepted();
         // SAFETY: the descriptor was just given to us.
         self.admit(listener, unsafe { OwnedFd::from_raw_fd(result) })
     }

@@ -38,6 +38,7 @@ use self::accepting::Accepts;
 use self::buffers::Buffers;
 use self::ring::Ring;
 pub(crate) use self::ring::send_message;
+use self::sanitizer::Sanitizer;
 use self::sending::Messages;
 use self::stream::{State, Stream, find};
 use self::token::Token;
@@ -60,6 +61,7 @@ pub(crate) struct Uring {
     messages: Messages,
     accepts: Accepts,
     streams: Chunks<Stream>,
+    sanitizer: Sanitizer,
     /// What is no stream.
     rest: Epoll,
     /// The listeners are in there, too, and it is what the worker waits in.
@@ -117,6 +119,7 @@ impl Driver for Uring {
             messages: Messages::default(),
             accepts: Accepts::default(),
             streams: Chunks::new(),
+            sanitizer: Sanitizer::open()?,
             rest,
             waits_in_rest: config.shares_listeners,
             since_rest: 0,
@@ -408,7 +411,10 @@ impl Uring {
                 (self.is_rest_watched, self.has_rest) = (false, true);
                 Step::Next
             }
-            Token::Accept(number) => self.accepts.accepted(number, result, flags),
+            Token::Accept(number) => {
+                self.sanitizer.accepted();
+                self.accepts.accepted(number, result, flags)
+            }
             Token::Receive(index) => self.received(index, result, flags),
             Token::Send(index) => self.sent(index, result),
             Token::Room(index) => self.has_room(index, result, flags),
@@ -420,7 +426,7 @@ impl Uring {
     /// Says whether it is. None: nothing is to be told of the stream any more.
     fn completed(&mut self, index: u32, flags: u32, order: u16) -> Option<bool> {
         let stream = self.streams.get_mut(index)?;
-        sanitizer::received(stream.fd());
+        self.sanitizer.received(stream.fd());
         let is_last = !cqueue::more(flags);
         if is_last {
             stream.orders -= 1;

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use super::buffers::GROUP;
 use super::stream::State;
 use super::token::Token;
-use super::{Step, UNTRIED_AFTER_MISS, Uring, sanitizer};
+use super::{Step, UNTRIED_AFTER_MISS, Uring};
 use crate::driver::Event;
 use crate::fault::{self, Call};
 use crate::sys;
@@ -84,7 +84,7 @@ impl Uring {
         let Some(stream) = self.streams.get_mut(index) else { return Step::Next };
         let Some(socket) = &stream.socket else { return Step::Next };
         let received = sys::recv(socket.as_fd(), &mut self.first);
-        sanitizer::received(stream.fd());
+        self.sanitizer.received(stream.fd());
         match received {
             Ok(0) => {
                 stream.state.set(State::ENDED, true);

@@ -8,7 +8,6 @@ use std::sync::atomic::{Ordering, fence};
 use io_uring::types::{self, CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use super::sanitizer;
 use super::token::Token;
 use crate::fault::{self, Call};
 use crate::sys;
@@ -117,7 +116,6 @@ impl Ring {
         }
         self.ring.submitter().register_enable_rings().inspect_err(|error| self.look_at(error))?;
         self.is_enabled = true;
-        sanitizer::begin();
         Ok(true)
     }
 

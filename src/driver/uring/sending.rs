@@ -6,7 +6,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::stream::{State, find};
 use super::token::Token;
-use super::{Step, Uring, sanitizer};
+use super::{Step, Uring};
 use crate::conn::handle::ConnId;
 use crate::conn::outbox::Outbox;
 use crate::driver::{Event, Sent, socket};
@@ -15,13 +15,16 @@ use crate::fault::{self, Call};
 /// Segments that one order sends.
 const SEGMENTS_MAX: usize = 64;
 
+/// Messages that are kept for the next turn: a kilobyte each.
+const KEPT_MAX: usize = 256;
+
 /// What an order to send several segments names. The kernel copies it when it takes the order.
 struct Message {
     header: libc::msghdr,
     vectors: [libc::iovec; SEGMENTS_MAX],
 }
 
-/// The messages of one turn, kept for the next.
+/// The messages of one turn, some of which are kept for the next.
 #[derive(Default)]
 pub(super) struct Messages {
     #[allow(clippy::vec_box)] // what the kernel is told of must not move when the list grows
@@ -36,6 +39,7 @@ impl Messages {
     /// Nothing that was made so far is used any more.
     pub(super) fn reuse(&mut self) {
         self.used = 0;
+        self.all.truncate(KEPT_MAX);
     }
 
     fn next(&mut self) -> &mut Message {
@@ -96,7 +100,7 @@ impl Uring {
             Ok(()) => {}
         }
         let Some(outbox) = &stream.outbox else { return };
-        sanitizer::sends(stream.fd());
+        self.sanitizer.sends(stream.fd());
         let order = self.messages.order(types::Fd(stream.fd()), outbox);
         stream.orders += 1;
         self.sending += 1;
@@ -142,7 +146,7 @@ impl Uring {
     fn send_first(&mut self, conn: ConnId) {
         let Some(stream) = find(&mut self.streams, conn) else { return };
         let Some(outbox) = stream.outbox.take() else { return };
-        sanitizer::sends(stream.fd());
+        self.sanitizer.sends(stream.fd());
         let result = socket::send(stream.fd(), &outbox);
         if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             stream.outbox = Some(outbox);
