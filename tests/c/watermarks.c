@@ -55,7 +55,7 @@ static size_t fill_system(ahoy_server server, ahoy_conn conn) {
 static void between_the_marks(uint32_t high, uint32_t low) {
     ahoy_server server = begin(high, low, QUEUE_BYTES);
     int fd = dial(server);
-    long asked = 0;
+    long asked = 0, refused_in_all = 0;
 
     /* Below the mark nothing is owed. */
     to_send = HIGH_BYTES - PIECE_BYTES;
@@ -91,11 +91,15 @@ static void between_the_marks(uint32_t high, uint32_t low) {
     /* A refusal above the mark is the same time as the mark itself. */
     sent = fill_system(server, conn);
     static const char piece[PIECE_BYTES];
-    ahoy_status status;
-    while (!(status = ahoy_send(conn, piece, PIECE_BYTES))) sent += PIECE_BYTES;
-    CHECK_STATUS(status, AHOY_ERR_AGAIN);
-    CHECK_STATUS(ahoy_send(conn, piece, PIECE_BYTES), AHOY_ERR_AGAIN);
-    round_trip(server);
+    ahoy_status status = AHOY_OK;
+    long refused = 0;
+    while (refused < 2) {
+        while (!(status = ahoy_send(conn, piece, PIECE_BYTES))) sent += PIECE_BYTES, refused = 0;
+        CHECK_STATUS(status, AHOY_ERR_AGAIN);
+        refused++, refused_in_all++;
+        /* What the worker takes over counts twice for a moment: then it is a refusal before the time. */
+        round_trip(server);
+    }
     CHECK_EQ(latch_count(&seen.writable), 4);
     read_pieces_of(fd, sent);
     latch_wait(&seen.writable, 5);
@@ -107,7 +111,7 @@ static void between_the_marks(uint32_t high, uint32_t low) {
     latch_wait(&seen.messages, ++asked);
     read_pieces_of(fd, to_send);
     CHECK_EQ(latch_count(&seen.writable), 5);
-    CHECK_EQ(stats_of(server).messages_refused, 2);
+    CHECK_EQ(stats_of(server).messages_refused, refused_in_all);
     close(fd);
     ahoy_server_free(server);
 }
