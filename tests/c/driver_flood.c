@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Together they fill everything that a driver receives into several times over. */
@@ -48,10 +49,13 @@ static void one_is_heard(int32_t driver) {
         CHECK(!memcmp(answer, "word", 4));
     }
     over = true;
-    for (int i = 0; i < FLOODERS; i++) close(flooders[i].fd);
-    close(quiet);
+    /* The worker may still be in the middle of filling: their descriptors go when it is gone. */
+    for (int i = 0; i < FLOODERS; i++) CHECK(!shutdown(flooders[i].fd, SHUT_RDWR));
+    CHECK(!shutdown(quiet, SHUT_RDWR));
     latch_wait(&seen.closed, FLOODERS + 1);
     ahoy_server_free(server);
+    for (int i = 0; i < FLOODERS; i++) close(flooders[i].fd);
+    close(quiet);
 }
 
 int main(void) {

