@@ -75,6 +75,8 @@ pub struct Options {
     pub half_open: bool,
     /// The program has an `on_drain`: connections stay open while the server stops.
     pub drains: bool,
+    /// The program has a function that is told of connections, and may ask for their peers.
+    pub meets_peers: bool,
     /// Of listeners that do not say otherwise.
     pub framing: Framing,
     /// What the workers run on.

@@ -73,6 +73,12 @@ pub(super) unsafe fn convert(given: &ahoy_server_options) -> Result<(Options, CH
         converses: given.on_message.is_some(),
         half_open: given.on_end.is_some(),
         drains: given.on_drain.is_some(),
+        meets_peers: given.on_open.is_some()
+            || given.on_message.is_some()
+            || given.on_writable.is_some()
+            || given.on_end.is_some()
+            || given.on_drain.is_some()
+            || given.on_close.is_some(),
         // SAFETY: as promised by our caller.
         framing: unsafe { framing(given.framing, given.framing_options)? }.unwrap_or(Framing::Raw),
         driver,

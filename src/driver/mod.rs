@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) receive_bytes_max: usize,
     /// Several workers accept from the same listeners.
     pub(crate) shares_listeners: bool,
+    /// Whether those who are accepted have to have an address.
+    pub(crate) names_peers: bool,
     /// The program waits on the driver's descriptor in a loop of its own: the driver must see to timeouts.
     pub(crate) own_loop: bool,
 }
@@ -45,7 +47,7 @@ pub(crate) struct Config {
 /// What has happened.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// Someone connected to a listener.
+    /// Someone connected to a listener. The peer may be without an address, unless they are to be named.
     Accepted { listener: usize, socket: OwnedFd, peer: Peer },
     /// A listener could not accept. It is still on.
     AcceptFailed { listener: usize, error: io::Error },

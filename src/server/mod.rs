@@ -170,6 +170,7 @@ pub fn serve(url: &str, greeting: &[u8]) -> Result<()> {
         converses: false,
         half_open: false,
         drains: false,
+        meets_peers: false,
         framing: Framing::Raw,
         driver: DriverChoice::Auto,
         cluster: None,

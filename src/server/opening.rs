@@ -1,28 +1,34 @@
 //! How connections come to a worker: accepted, handed over by another worker, or adopted.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fmt::Display;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::context::{Context, REST_MS};
 use super::mailbox::Command;
 use super::roster::{self, Due};
-use super::shared::FRAMING_OWN;
+use super::shared::{FRAMING_OWN, WorkerShared};
 use super::worker::Worker;
 use crate::conn::handle::ConnId;
 use crate::driver::{Carries, Driver};
-use crate::net::Peer;
+use crate::net::{Peer, peer_of_stream};
 use crate::status::Error;
 use crate::sys;
+
+/// Counts one who cannot be served, and says who it is. The driver may not have asked.
+fn refuse(me: &WorkerShared, peer: Peer, socket: BorrowedFd<'_>, why: impl Display) {
+    let peer = if peer == Peer::UNNAMED { peer_of_stream(socket).unwrap_or(peer) } else { peer };
+    me.counters.refused.add(1);
+    log::warn!("{peer} refused: {why}");
+}
 
 impl<D: Driver> Worker<D> {
     /// Someone was accepted: by this worker, or by one that has fewer connections.
     pub(super) fn take(&mut self, listener: usize, socket: OwnedFd, peer: Peer) {
         let Context { me, server, team, .. } = &self.context;
         if !server.admit() {
-            me.counters.refused.add(1);
-            log::warn!("{peer} refused: connections_max is reached");
-            return;
+            return refuse(me, peer, socket.as_fd(), "connections_max is reached");
         }
         let framing = self.framings.get(listener).copied().unwrap_or(FRAMING_OWN);
         // What was accepted is served, also while the server stops; but only here: another worker may have ended.
@@ -31,9 +37,7 @@ impl<D: Driver> Worker<D> {
             Ok(id) => id,
             Err(_) => {
                 server.dismiss();
-                me.counters.refused.add(1);
-                log::warn!("{peer} refused: out of memory");
-                return;
+                return refuse(me, peer, socket.as_fd(), "out of memory");
             }
         };
         if Arc::ptr_eq(target, me) {
@@ -42,13 +46,12 @@ impl<D: Driver> Worker<D> {
         let command = Command::Adopt { conn: id, socket, announced: false };
         let Err((error, command)) = target.mailbox.post(command) else { return };
         target.slots.release(id);
-        let again = me.slots.reserve(peer, framing, server.user());
-        if let (Command::Adopt { socket, .. }, Ok(id)) = (command, again) {
+        let Command::Adopt { socket, .. } = command else { return };
+        if let Ok(id) = me.slots.reserve(peer, framing, server.user()) {
             return self.open_conn(id, socket, false);
         }
         server.dismiss();
-        me.counters.refused.add(1);
-        log::warn!("{peer} refused: {error}");
+        refuse(me, peer, socket.as_fd(), error);
     }
 
     /// Takes a connection on. `announced`: the program has its handle already.

@@ -75,6 +75,8 @@ pub(crate) struct Conduct {
     pub(crate) half_open: bool,
     /// The program wants to know of a stop, and closes by itself.
     pub(crate) drains: bool,
+    /// The program is told of connections, and may ask for their peers.
+    pub(crate) meets_peers: bool,
 }
 
 /// The framings of a server, by number. Numbers are given out and never taken back, so that a connection can carry
@@ -130,11 +132,11 @@ impl ServerShared {
         workers: usize,
         ended: Waker,
     ) -> Result<Self> {
-        let Options { greet, converses, half_open, drains, .. } = options;
+        let Options { greet, converses, half_open, drains, meets_peers, .. } = options;
         Ok(Self {
             id,
             handler,
-            conduct: Conduct { greet, converses, half_open, drains },
+            conduct: Conduct { greet, converses, half_open, drains, meets_peers },
             greeting: options.greeting,
             user: UserCell::new(options.user),
             budget: Arc::new(Budget::new(limits.queue_total_bytes_max, workers)),

@@ -95,7 +95,12 @@ pub(crate) enum Turned {
 impl<D: Driver> Worker<D> {
     /// Opens a driver and gives the worker a number. Nothing runs yet; dropping it undoes everything.
     pub(super) fn open(server: &Arc<ServerShared>, workers: usize, own_loop: bool) -> Result<Self> {
-        let config = Config { receive_bytes_max: RECEIVE_BYTES_MAX, shares_listeners: workers > 1, own_loop };
+        let config = Config {
+            receive_bytes_max: RECEIVE_BYTES_MAX,
+            shares_listeners: workers > 1,
+            names_peers: server.conduct.meets_peers,
+            own_loop,
+        };
         let driver = D::open(config).map_err(|error| match error.kind() {
             io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
                 let name = D::NAME.to_string_lossy();

@@ -1,7 +1,8 @@
 //! Connections that come to listeners: one order to accept for each listener, which goes on until it is taken back.
 //!
-//! Such an order brings no addresses with it: each connection is asked for its peer's, a short call. To give one order for
-//! each connection, with room for an address, costs more: a quarter of what a connection costs in all that is greeted and closed.
+//! Such an order brings no addresses with it: each connection is asked for its peer's, a short call, unless nobody can want to
+//! know it. To give one order for each connection, with room for an address, costs more: a quarter of what a connection costs
+//! in all that is greeted and closed. To ask only when the program asks would be too late for a peer that has reset.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,14 +15,15 @@ use super::token::Token;
 use super::{Step, Uring};
 use crate::driver::{Event, socket};
 use crate::fault::{self, Call};
+use crate::net::Peer;
 
 /// Connections that are taken from a listener when it is given up.
 const REST_MAX: usize = 64;
 
 /// Orders by their number. One whose listener is gone is kept until the kernel is done with it.
-#[derive(Default)]
 pub(super) struct Accepts {
     orders: Vec<Order>,
+    names_peers: bool,
     /// Whom a test has put back, and how many of them are tried again in this turn.
     put_back: VecDeque<(usize, OwnedFd)>,
     again: usize,
@@ -45,6 +47,10 @@ enum Phase {
 }
 
 impl Accepts {
+    pub(super) fn new(names_peers: bool) -> Self {
+        Self { orders: Vec::new(), names_peers, put_back: VecDeque::new(), again: 0 }
+    }
+
     pub(super) fn add(&mut self, listener: usize, socket: BorrowedFd<'_>) -> io::Result<()> {
         fault::check(Call::EpollCtl)?;
         let order = Order { listener, socket: socket.as_raw_fd(), phase: Phase::Due };
@@ -107,7 +113,7 @@ impl Accepts {
     fn admit(&mut self, listener: usize, socket: OwnedFd) -> Step {
         match fault::check(Call::Accept4) {
             Ok(()) => {
-                let peer = socket::peer_of(socket.as_fd());
+                let peer = if self.names_peers { socket::peer_of(socket.as_fd()) } else { Peer::UNNAMED };
                 Step::Tell(Event::Accepted { listener, socket, peer })
             }
             Err(error) => {

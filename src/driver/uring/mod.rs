@@ -117,7 +117,7 @@ impl Driver for Uring {
             ring,
             buffers,
             messages: Messages::default(),
-            accepts: Accepts::default(),
+            accepts: Accepts::new(config.names_peers),
             streams: Chunks::new(),
             sanitizer: Sanitizer::open()?,
             rest,
