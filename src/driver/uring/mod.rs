@@ -166,7 +166,8 @@ impl Driver for Uring {
         if carries == Carries::Datagrams {
             return self.rest.attach(conn, socket, carries);
         }
-        // Room for what a turn can say about this connection, so that nothing has to be reserved later.
+        // Room for what a turn can say about one connection, asked for here, where somebody can still be told that there is none.
+        // Only turns that say something about many make the lists grow later.
         let out_of_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         self.done.try_reserve(3).map_err(out_of_memory)?;
         self.changed.try_reserve(1).map_err(out_of_memory)?;
