@@ -982,7 +982,8 @@ typedef struct ahoy_part {
 /**
  * Sends one message of `len` bytes, in the frame that the connection's framing demands. It is copied, queued,
  * and leaves in the order of the calls; what is sent inside one turn of the worker leaves in one
- * system call. On a datagram connection a message is a datagram.
+ * system call. (A long answer to the connection whose message is just being delivered, and for which nothing is queued,
+ * is not copied: what the system takes of it leaves at once.) On a datagram connection a message is a datagram.
  *
  * @return AHOY_OK: queued. Nothing was queued on an error:
  *         AHOY_ERR_AGAIN: `queue_bytes_max` or `queue_total_bytes_max` is reached; on_writable tells

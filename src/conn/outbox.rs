@@ -193,6 +193,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Makes room for a copy of so many bytes, which cannot fail then.
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<(), TryReserveError> {
+        if self.has_room(length) { Ok(()) } else { self.make_room(length) }
+    }
+
     /// Whether a copy of so many bytes needs no memory.
     #[inline(always)]
     pub(crate) fn has_room(&self, length: usize) -> bool {
@@ -341,6 +346,7 @@ impl Outbox {
 
     /// Drops the first `count` bytes, which are sent; says what that frees in the limits. Functions of the host
     /// run in here: nothing of the worker may be borrowed.
+    #[inline(always)]
     pub(crate) fn advance(&mut self, mut count: usize) -> Cost {
         let mut freed = Cost::default();
         self.bytes -= count;

@@ -23,6 +23,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 pub(crate) use epoll::Epoll;
+pub(crate) use socket::send_slices;
 #[cfg(feature = "uring")]
 pub(crate) use uring::Uring;
 pub(crate) use waker::Waker;
@@ -51,8 +52,9 @@ pub(crate) enum Event<'a> {
     Accepted { listener: usize, socket: OwnedFd, peer: Peer },
     /// A listener could not accept. It is still on.
     AcceptFailed { listener: usize, error: io::Error },
-    /// Bytes came (never none), or a datagram. They live until the next call to the driver.
-    Received { conn: ConnId, data: &'a [u8] },
+    /// Bytes came (never none), or a datagram. They live until the next call to the driver, and the socket until
+    /// [`Driver::close`]: while the driver has no outbox of the connection's, bytes may be sent to it, if there is one here.
+    Received { conn: ConnId, socket: Option<RawFd>, data: &'a [u8] },
     /// A datagram came to a listener. `is_cut`: it was longer than a datagram may be, and is not whole.
     Datagram { listener: usize, origin: Origin, data: &'a [u8], is_cut: bool },
     /// A datagram came that is longer than a datagram may be.

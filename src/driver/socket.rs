@@ -19,17 +19,24 @@ const SEGMENTS_MAX: usize = 64;
 #[allow(clippy::cast_possible_truncation)] // 28
 const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
 
-/// Sends the first segments with one system call; says how much the system took of how much.
+/// Sends the first bytes of an outbox with one system call; says how much the system took of how much.
+#[inline(never)]
 pub(super) fn send(socket: RawFd, outbox: &Outbox) -> io::Result<(usize, usize)> {
+    send_slices(socket, outbox.slices())
+}
+
+/// Sends the first slices with one system call; says how much the system took of how much.
+#[inline(always)]
+pub(crate) fn send_slices<'a>(socket: RawFd, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<(usize, usize)> {
     let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); SEGMENTS_MAX];
     let mut count = 0;
     let mut tried = 0;
-    for slice in outbox.slices().take(SEGMENTS_MAX) {
+    for slice in slices.take(SEGMENTS_MAX) {
         vectors[count].write(libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() });
         count += 1;
         tried += slice.len();
     }
-    // SAFETY: `count` vectors are written, and each names bytes of the outbox, which are only read.
+    // SAFETY: `count` vectors are written, and each names bytes that are borrowed, which are only read.
     let sent = retry(Call::Sendmsg, || unsafe {
         if count == 1 {
             let only = vectors[0].assume_init_ref();

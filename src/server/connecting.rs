@@ -394,6 +394,7 @@ impl Roster {
             return Err(from_driver);
         }
         let outboxes = self.take_apart(id, from_driver);
+        self.at_hand.forget();
         if let Some(conn) = self.conn(id) {
             conn.phase = Phase::Connecting;
             conn.set_reason(Status::Ok);

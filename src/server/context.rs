@@ -2,7 +2,7 @@
 //! never while the roster is borrowed.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::commands;
@@ -50,7 +50,7 @@ impl Context {
     /// Handles one event. Callbacks run in here.
     pub(super) fn handle(&self, event: Event<'_>) -> Follow {
         match event {
-            Event::Received { conn, data } => self.received(conn, data),
+            Event::Received { conn, socket, data } => self.received(conn, socket, data),
             Event::Sent { conn, outbox, result } => self.sent(conn, outbox, result),
             Event::Blocked { conn, unsent } => drop(roster::with(|roster| roster.blocked(conn, unsent))),
             Event::TooLong { .. } => self.me.counters.datagrams_dropped.add(1),
@@ -84,8 +84,10 @@ impl Context {
 
     /// Bytes came, or (none) a connection goes on after a pause.
     #[inline]
-    pub(super) fn received(&self, id: ConnId, data: &[u8]) {
-        let Some(delivery) = roster::with(|roster| roster.begin_delivery(id, data.len())).flatten() else { return };
+    pub(super) fn received(&self, id: ConnId, socket: Option<RawFd>, data: &[u8]) {
+        let Some(delivery) = roster::with(|roster| roster.begin_delivery(id, socket, data.len())).flatten() else {
+            return;
+        };
         if delivery.is_whole {
             self.deliver(id, data, &delivery, delivery.user);
         } else {

@@ -7,6 +7,7 @@
 //! - [`commands`]: what a program asks of a connection, from any thread; `mailbox`: how it gets there.
 //! - `shared`: what workers share; `registry`: where handles find what they name.
 
+mod at_once;
 mod closing;
 pub mod commands;
 pub mod connect;

@@ -51,7 +51,7 @@ impl Context {
     pub(super) fn datagram_of(&self, id: ConnId, data: &[u8]) {
         let is_heard = |conn: &mut roster::Conn| conn.phase == Phase::Open && !conn.flags.has(Flags::PAUSED);
         if roster::with(|roster| roster.conn(id).is_some_and(is_heard)) == Some(true) {
-            self.received(id, data);
+            self.received(id, None, data);
         } else {
             self.me.counters.datagrams_dropped.add(1);
         }

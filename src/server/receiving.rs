@@ -1,5 +1,7 @@
 //! The roster's side of receiving: what is a message, what is kept for later, and pauses.
 
+use std::os::fd::RawFd;
+
 use super::deadlines::touch;
 use super::roster::{self, Roster};
 use crate::conn::handle::ConnId;
@@ -28,8 +30,9 @@ pub(super) struct Delivery {
 impl Roster {
     /// Bytes came, or (none) a connection goes on after a pause. Some: there may be messages in it.
     #[inline]
-    pub(super) fn begin_delivery(&mut self, id: ConnId, length: usize) -> Option<Delivery> {
+    pub(super) fn begin_delivery(&mut self, id: ConnId, socket: Option<RawFd>, length: usize) -> Option<Delivery> {
         self.me.counters.bytes_in.add(length as u64);
+        self.at_hand.set(id, socket);
         let Self { conns, server, slots, me, spare_intakes, .. } = self;
         let conn = conns.get_mut(id.index()).filter(|conn| conn.generation == id.generation())?;
         touch(conn, &server.limits);

@@ -12,6 +12,7 @@ use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
+use super::at_once::AtHand;
 use super::connect::Connector;
 use super::host::Later;
 use super::membership::Topics;
@@ -164,6 +165,7 @@ pub(crate) struct Roster {
     pub(super) spare_intakes: Vec<Box<Intake>>,
     pub(super) lease: Lease,
     pub(super) streak: Streak,
+    pub(super) at_hand: AtHand,
     /// The worker has ended: there are no more timers and subscriptions.
     pub(super) is_over: bool,
     pub(super) timers: Timers,
@@ -199,6 +201,7 @@ impl Roster {
             spare_intakes: Vec::new(),
             lease: Lease::default(),
             streak: Streak::default(),
+            at_hand: AtHand::new(),
             is_over: false,
             timers: Timers::default(),
             later: Later::default(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::at_once::AT_ONCE_BYTES_MIN;
 use super::deadlines::touch;
 use super::mailbox::Tally;
 use super::roster::{Conn, Due, Roster};
@@ -22,7 +23,7 @@ use crate::sys::{self, LentBytes};
 /// How often those are looked after who wait for room in the limit for all connections.
 const STARVED_MS: u64 = 10;
 /// A message longer than this begins with a large outbox.
-const LARGE_BYTES: usize = 16 << 10;
+pub(super) const LARGE_BYTES: usize = 16 << 10;
 /// How long a peer on a Unix datagram socket gets to make room.
 const DELAY_MS: u64 = 5;
 /// Spare outboxes, with their buffers, that a worker keeps.
@@ -112,7 +113,7 @@ impl Roster {
     /// there comes later.)
     #[inline(always)]
     fn queue(&mut self, id: ConnId, body: Body<'_>, heeds_mailbox: bool) -> Option<Result<()>> {
-        let Self { conns, server, slots, lease, me, spares, large_spares, dirty, streak, .. } = self;
+        let Self { conns, server, slots, lease, me, spares, large_spares, dirty, streak, at_hand, .. } = self;
         let is_here = id.worker() == me.number;
         let known = |conn: &&mut Conn| is_here && conn.generation == id.generation() && conn.phase != Phase::Vacant;
         let conn = conns.get_mut(id.index()).filter(known)?;
@@ -147,6 +148,16 @@ impl Roster {
         }
         if !lease.take(&server.budget, cost.total as u64) {
             return Some(Err(self.refuse(id, TOTAL_FULL)));
+        }
+        if length >= AT_ONCE_BYTES_MIN
+            && !server.limits.is_high(queued)
+            && let Body::Parts(parts) = &body
+            && at_hand.may_send(id, conn)
+        {
+            let result = self.send_at_once(id, parts, cost);
+            self.me.counters.messages_out.add(u64::from(result.is_ok()));
+            probes::message_out(id.raw(), length);
+            return Some(result);
         }
         if !conn.flags.set(Flags::DIRTY, true) {
             dirty.push(id);
@@ -424,7 +435,7 @@ pub(super) const TOTAL_FULL: &str = "queue_total_bytes_max is reached";
 /// The outbox that a message goes to. While the driver has one, what is queued behind it may stay for long.
 #[inline(always)]
 #[allow(clippy::vec_box)] // they move between the list and a connection
-fn outbox_of<'a>(conn: &'a mut Conn, spares: &mut Vec<Box<Outbox>>) -> &'a mut Outbox {
+pub(super) fn outbox_of<'a>(conn: &'a mut Conn, spares: &mut Vec<Box<Outbox>>) -> &'a mut Outbox {
     let is_blocked = conn.flags.has(Flags::IN_FLIGHT);
     conn.outbox.get_or_insert_with(|| new_outbox(is_blocked, spares))
 }

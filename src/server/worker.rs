@@ -367,7 +367,7 @@ impl<D: Driver> Worker<D> {
         for _ in 0..roster::with(|roster| roster.resumed.len()).unwrap_or(0) {
             let Some(id) = roster::with(|roster| roster.next_resumed()).flatten() else { continue };
             let context = &self.context;
-            if catch_unwind(AssertUnwindSafe(|| context.received(id, &[]))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| context.received(id, None, &[]))).is_err() {
                 context.caught_panic(Some(id));
             }
             roster::with(|roster| roster.unsettle(id));

@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-enum { CONNS = 32, PIECE_BYTES = 16 * 1024, QUEUE_BYTES = 256 * 1024, TOTAL_BYTES = 1024 * 1024 };
+enum { CONNS = 32, PIECE_BYTES = 4 * 1024, QUEUE_BYTES = 256 * 1024, TOTAL_BYTES = 1024 * 1024 };
 
 static tally seen = TALLY_INIT;
 static _Atomic uint64_t conns[CONNS];
@@ -18,7 +18,7 @@ static void on_open(ahoy_conn conn, void *user) {
     tally_open(conn, user);
 }
 
-/* Fills every connection from one callback, where nothing leaves meanwhile. */
+/* Fills every connection from one callback, where nothing leaves meanwhile: a piece is too short to be sent at once. */
 static void on_message(ahoy_conn conn, const void *data, size_t len, void *user) {
     static const char piece[PIECE_BYTES] = { 0 };
     ahoy_server server = ahoy_conn_server(conn);

@@ -64,6 +64,8 @@ pub(crate) struct Epoll {
     /// Of datagram listeners.
     peers: Places<Peer>,
     buffer: Box<[MaybeUninit<u8>]>,
+    /// The socket that was received from last.
+    heard: RawFd,
     ready: Box<[libc::epoll_event]>,
     ready_count: usize,
     /// The ready event that is being worked on, and how many connections were accepted for it.
@@ -102,6 +104,7 @@ impl Driver for Epoll {
             entries: Chunks::new(),
             peers: Places::default(),
             buffer: Box::new_uninit_slice(config.receive_bytes_max),
+            heard: -1,
             ready: vec![libc::epoll_event { events: 0, u64: 0 }; usize::from(EVENTS_MAX)].into_boxed_slice(),
             ready_count: 0,
             cursor: 0,
@@ -373,10 +376,11 @@ impl Epoll {
         if self.unwatched.try_reserve(1).is_ok() { self.unwatched.push(conn) } else { self.watch(conn) }
     }
 
+    #[inline(always)]
     fn told(&self, conn: ConnId, count: usize) -> Event<'_> {
         // SAFETY: the system has just written `count` bytes there, and writes no more before the next call.
         let data = unsafe { std::slice::from_raw_parts(self.buffer.as_ptr().cast(), count) };
-        Event::Received { conn, data }
+        Event::Received { conn, socket: Some(self.heard), data }
     }
 
     fn next_ready(&mut self) {
@@ -443,6 +447,7 @@ impl Epoll {
         if events & (IN | BROKEN) != 0 && entry.reading {
             let is_stream = matches!(entry.end, End::Stream(_));
             let Some(socket) = entry.socket() else { return Step::Next };
+            self.heard = socket.as_raw_fd();
             let received = match is_stream {
                 true => sys::recv(socket.as_fd(), &mut self.buffer),
                 false => sys::recv_datagram(socket.as_fd(), &mut self.buffer),

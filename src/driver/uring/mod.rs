@@ -51,6 +51,10 @@ use crate::sys;
 /// After a new stream that had not spoken yet, so many are not tried.
 const UNTRIED_AFTER_MISS: u32 = 16;
 
+/// Where so much has come at a time there is more, and answers to all of it leave together: that costs less than to send one of
+/// them before.
+const STREAM_BYTES: usize = 32 << 10;
+
 /// Turns and completions, counted together, after which a worker that need not wait looks for those who come.
 const REST_AFTER: usize = 32;
 
@@ -317,9 +321,13 @@ impl Driver for Uring {
                 Step::Next => {}
                 Step::Tell(event) => return Some(event),
                 Step::Received(conn, data) => {
+                    let pours = data.len() >= STREAM_BYTES;
+                    let stream = self.streams.get_mut(conn.index());
+                    let socket = stream
+                        .and_then(|stream| (!stream.state.set(State::POURS, pours) && !pours).then(|| stream.fd()));
                     // SAFETY: what was held, or said first, stays until the next of that kind; and the kernel writes no
                     // more to a buffer before it is given to it again, which the next call does at the earliest.
-                    return Some(Event::Received { conn, data: unsafe { &*data } });
+                    return Some(Event::Received { conn, socket, data: unsafe { &*data } });
                 }
             }
         }

@@ -48,6 +48,8 @@ impl State {
     pub(super) const UNWATCHING: u16 = 1 << 4;
     /// It took less than all: there is no point in trying before it says that there is room.
     pub(super) const BLOCKED: u16 = 1 << 6;
+    /// Much came at a time.
+    pub(super) const POURS: u16 = 1 << 5;
     /// It is asked to say so.
     pub(super) const AWAITS_ROOM: u16 = 1 << 7;
     /// New: the kernel has no order of it yet, and what it says and hears is a system call each.
