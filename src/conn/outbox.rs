@@ -114,7 +114,8 @@ impl Outbox {
     }
 
     /// Gives back memory that holds nothing, or what is sent: the outbox has to wait, and with many that wait the memory
-    /// would be a multiple of what the limits count.
+    /// would be a multiple of what the limits count. Up to half of a buffer may be sent before the rest is moved: a peer that
+    /// takes a long message in small bites would have it moved for each.
     pub(crate) fn compact(&mut self) {
         let first = match self.segments.front_mut() {
             Some(Segment::Copied(first)) => Some(first),
@@ -122,7 +123,9 @@ impl Outbox {
             None => Some(&mut self.tail),
         };
         if let Some(first) = first {
-            first.drain(..std::mem::take(&mut self.sent));
+            if self.sent > first.len() / 2 {
+                first.drain(..std::mem::take(&mut self.sent));
+            }
             first.shrink_to_fit();
         }
         self.tail.shrink_to_fit();

@@ -39,8 +39,14 @@ static void refused_and_taken_again(void) {
     int fd = stuck_peer(), other = dgram_dial(server, 0, dgram_name(2));
     ahoy_conn conn = tally_conn(&seen);
     ahoy_status last;
-    long taken = fill(conn, &last);
+    long taken = fill(conn, &last), more = 0;
     CHECK_STATUS(last, AHOY_ERR_AGAIN);
+    /* What the worker takes over counts twice for a moment: that may have been a refusal before the time. */
+    do {
+        dgram_send(other, "echo", 4);
+        dgram_expect(other, "echo", 4);
+        taken += more = fill(conn, &last);
+    } while (more > 0);
     CHECK(taken >= QUEUE_BYTES / DATAGRAM_BYTES - 1);
     CHECK(ahoy_conn_queued(conn) > 0);
 
