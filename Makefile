@@ -152,7 +152,7 @@ NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf o
           mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-instructions check-metrics check-examples check-package check-cluster \
+STAGES := lint tidy check-rust check-c check-uring check-instructions check-metrics check-examples check-package check-cluster \
           check-asan
 
 .PHONY: test
