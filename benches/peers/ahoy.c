@@ -52,17 +52,24 @@ static int relay(char **argv)
     return perror(program), EXIT_FAILURE;
 }
 
-/* The version, and which driver it chooses by itself. */
-static void describe(char *text, size_t room)
+/* The driver that it chooses by itself for a server of one worker. */
+static const char *chosen(ahoy_message_fn on_message)
 {
-    ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 1 };
+    ahoy_server_options options = { .size = sizeof options, .listen = "tcp://127.0.0.1:0", .workers = 1, .on_message = on_message };
     ahoy_server server;
     if (ahoy_server_start(&options, &server)) {
         ahoy_perror("ahoy");
         exit(EXIT_FAILURE);
     }
-    snprintf(text, room, "libahoy %s, which chooses %s", ahoy_version(), ahoy_server_driver(server));
+    const char *name = ahoy_server_driver(server);
     ahoy_server_free(server);
+    return name;
+}
+
+/* The version, and what that chooses. */
+static void describe(char *text, size_t room)
+{
+    snprintf(text, room, "libahoy %s, which greets on %s and talks on %s", ahoy_version(), chosen(NULL), chosen(echo));
 }
 
 /* Whether a mode begins so; then it is what follows. */
