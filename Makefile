@@ -25,7 +25,7 @@ export CARGO
 # Which unit tests `make check-miri` runs: the modules with unsafe code, and what Miri can follow.
 MIRI_TESTS ?= capi:: conn:: timer:: sys::
 
-# What the C tests run on, but for those that choose themselves: epoll, uring, or auto.
+# What the C tests run on, but for those that choose themselves: epoll, uring, either (io_uring where it is), or auto.
 DRIVER ?= epoll
 export TEST_DRIVER := $(DRIVER)
 
@@ -152,8 +152,8 @@ NEEDED := gcc g++ clang clang++ cmake pkg-config python3 nc socat curl readelf o
           mandoc groff man uv.h event2/event.h rustfmt cargo-clippy
 
 # `make test` ends with one line that counts everything; scripts/stages.sh says how.
-STAGES := lint tidy check-rust check-c check-uring check-instructions check-metrics check-examples check-package check-cluster \
-          check-asan
+STAGES := lint tidy check-rust check-c check-instructions check-metrics check-examples check-package check-cluster \
+          check-asan-either
 
 .PHONY: test
 test: ## run every test (installs what the tests need)
@@ -258,6 +258,11 @@ check-asan: ## run the C tests under AddressSanitizer (DRIVER=uring: on io_uring
 	@scripts/need.sh gcc
 	$(Q)$(MAKE) lib SAN=address
 	$(Q)tests/c/run.sh asan
+
+# Each C test runs on both drivers in `make test`: on epoll as it is, and on io_uring under AddressSanitizer, where most can go wrong.
+.PHONY: check-asan-either
+check-asan-either:
+	$(Q)$(MAKE) check-asan DRIVER=either
 
 .PHONY: check-tsan
 check-tsan: ## run the C tests under ThreadSanitizer (DRIVER=uring: on io_uring)

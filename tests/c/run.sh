@@ -6,7 +6,7 @@
 # Programs named hook_* need the library with the feature test-hooks. What a program had to do in a smaller way it
 # says in a line "note: …". The last line is the sum.
 #
-# TEST_DRIVER=epoll or uring: what they run on. TEST_LONG=1: nothing is done in a smaller way, however slow the tool is.
+# TEST_DRIVER=epoll, uring, or either (io_uring where it is): what they run on. TEST_LONG=1: nothing is done in a smaller way, however slow the tool is.
 set -euo pipefail
 
 mode=${1:?usage: run.sh native|asan|valgrind|tsan [NAME...]}

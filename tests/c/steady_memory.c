@@ -139,15 +139,6 @@ static void steady_everywhere(int32_t driver) {
     }
 }
 
-static bool has_uring(void) {
-    ahoy_server server;
-    ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING, .workers = 1);
-    ahoy_status status = ahoy_server_start(&options, &server);
-    if (status == AHOY_OK) ahoy_server_free(server);
-    else CHECK_STATUS(status, AHOY_ERR_UNSUPPORTED);
-    return status == AHOY_OK;
-}
-
 int main(void) {
     if (getenv("TEST_VALGRIND")) skip_test("valgrind has an allocator of its own");
     letters_fill(message, sizeof message, 0);

@@ -152,17 +152,21 @@ void latch_wait_at(const char *file, int line, const char *what, latch *latch, l
 
 /* ---- Servers --------------------------------------------------------------------------------- */
 
-void need_uring(void) {
-    static atomic_bool is_there;
+bool has_uring(void) {
+    static atomic_int answer; /* 0: not asked yet */
     ahoy_server server;
     ahoy_server_options options = OPTIONS(.driver = AHOY_DRIVER_URING, .workers = 1);
-    if (is_there) return;
-    if (getenv("TEST_VALGRIND")) skip_test("Valgrind holds all threads up while one of them waits in io_uring_enter");
+    if (answer) return answer > 0;
     ahoy_status status = ahoy_server_start(&options, &server);
-    if (status == AHOY_ERR_UNSUPPORTED) skip_test("no io_uring here");
-    CHECK_OK(status);
-    ahoy_server_free(server);
-    is_there = true;
+    if (status == AHOY_OK) ahoy_server_free(server);
+    else CHECK_STATUS(status, AHOY_ERR_UNSUPPORTED);
+    answer = status == AHOY_OK ? 1 : -1;
+    return answer > 0;
+}
+
+void need_uring(void) {
+    if (getenv("TEST_VALGRIND")) skip_test("Valgrind holds all threads up while one of them waits in io_uring_enter");
+    if (!has_uring()) skip_test("no io_uring here");
 }
 
 ahoy_server start(ahoy_server_options options) {
@@ -171,6 +175,7 @@ ahoy_server start(ahoy_server_options options) {
     /* A loop of one's own runs on epoll. */
     bool is_open = driver && !options.driver && options.workers != AHOY_WORKERS_NONE;
     if (is_open && !strcmp(driver, "epoll")) options.driver = AHOY_DRIVER_EPOLL;
+    if (is_open && !strcmp(driver, "either")) options.driver = has_uring() ? AHOY_DRIVER_URING : AHOY_DRIVER_EPOLL;
     if (is_open && !strcmp(driver, "uring")) {
         need_uring();
         options.driver = AHOY_DRIVER_URING;

@@ -106,7 +106,10 @@ void latch_wait_at(const char *file, int line, const char *what, latch *latch, l
 /* Starts a server, or fails the test. */
 ahoy_server start(ahoy_server_options options);
 
-/* Skips what follows where there is no io_uring. */
+/* Whether there is io_uring here. */
+bool has_uring(void);
+
+/* Skips what follows where there is none. */
 void need_uring(void);
 
 /* The counts of a server, or fails the test. */
