@@ -188,15 +188,14 @@ impl Outbox {
     #[inline(always)]
     pub(crate) fn push(&mut self, frame: &Frame<'_>, parts: &[&[u8]], length: usize) -> Result<(), TryReserveError> {
         let length = length + frame.overhead();
-        if !self.has_room(length) {
-            self.make_room(length)?;
-        }
+        self.reserve(length)?;
         fill(&mut self.tail, frame, parts);
         self.bytes += length;
         Ok(())
     }
 
     /// Makes room for a copy of so many bytes, which cannot fail then.
+    #[inline(always)]
     pub(crate) fn reserve(&mut self, length: usize) -> Result<(), TryReserveError> {
         if self.has_room(length) { Ok(()) } else { self.make_room(length) }
     }

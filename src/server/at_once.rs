@@ -10,7 +10,8 @@ use crate::conn::outbox::Cost;
 use crate::conn::{Flags, Phase};
 use crate::driver;
 use crate::framing::Frame;
-use crate::status::{Error, Result, Status};
+use crate::probes;
+use crate::status::{Result, Status};
 
 /// Shorter ones are gathered until the turn ends, for that costs less than what it spares to send them at once.
 pub(super) const AT_ONCE_BYTES_MIN: usize = 8 << 10;
@@ -101,6 +102,9 @@ impl Roster {
         } else if let Some(outbox) = conn.outbox.take() {
             self.keep(outbox);
         }
-        pushed.map_err(Error::from)
+        pushed?;
+        self.me.counters.messages_out.add(1);
+        probes::message_out(id.raw(), length);
+        Ok(())
     }
 }

@@ -154,10 +154,7 @@ impl Roster {
             && let Body::Parts(parts) = &body
             && at_hand.may_send(id, conn)
         {
-            let result = self.send_at_once(id, parts, cost);
-            self.me.counters.messages_out.add(u64::from(result.is_ok()));
-            probes::message_out(id.raw(), length);
-            return Some(result);
+            return Some(self.send_at_once(id, parts, cost));
         }
         if !conn.flags.set(Flags::DIRTY, true) {
             dirty.push(id);

@@ -1,7 +1,8 @@
 /*
  * A long answer to whom the program is just told of leaves at once, as far as the system takes it. It arrives whole and in order,
- * whatever came before and comes after it, when the system takes little of it or nothing, and when the callback closes its own
- * connection; where there is no memory for it, nothing of it leaves. It never goes to another socket than the connection's.
+ * whatever came before and comes after it: when the system takes little of it or nothing, when the callback closes its own
+ * connection, and while another thread sends, too. Where there is no memory for it, nothing of it leaves. It never goes to
+ * another socket than the connection's.
  */
 #include "hooks.h"
 #include "remote.h"
@@ -11,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LONG = 20 << 10, SHORT = 100, HUGE = 4 << 20, ROUNDS = 20, PARTS = 3 };
+enum { LONG = 20 << 10, SHORT = 100, HUGE = 4 << 20, ROUNDS = 20, PARTS = 3, LENGTHS = 4 /* in `wires` */ };
 
 static tally seen;
 static char answer[HUGE];
@@ -141,11 +142,12 @@ static void fails(void) {
     ahoy_server server = begin(&wire_raw);
     int fd = join(server, 0);
     until_at_once(&wire_raw, fd);
-    ahoy_test_fail("sendmsg", ECONNRESET, 0, 1);
+    ahoy_test_fail("sendmsg", ECONNRESET, 0, 2); /* at once, and when what is queued is sent */
     ask(&wire_raw, fd, "l");
-    ahoy_test_fail("sendmsg", 0, 0, 0);
-    close_reset(fd);
     latch_wait(&seen.closed, 1);
+    ahoy_test_fail("sendmsg", 0, 0, 0);
+    CHECK_STATUS(seen.reason, AHOY_ERR_RESET);
+    close(fd);
     ahoy_server_free(server);
     CHECK_EQ(latch_count(&seen.closed), 1);
 }
@@ -162,6 +164,51 @@ static void several(void) {
     recv_exact(fd, got, all);
     free(got);
     CHECK_EQ(queued, all); /* the short one came first, and the others behind it */
+    close(fd);
+    ahoy_server_free(server);
+}
+
+enum { WORDS = 2000, ANSWERS = 200 };
+
+/* Words of another thread's, numbered. */
+static void *speak(void *user) {
+    ahoy_conn conn = *(ahoy_conn *)user;
+    for (uint32_t word = 0; word < WORDS; word++) {
+        ahoy_status status;
+        while ((status = ahoy_send(conn, &word, sizeof word)) == AHOY_ERR_AGAIN) wait_moment();
+        CHECK_OK(status);
+    }
+    return NULL;
+}
+
+static void *want(void *user) {
+    for (int i = 0; i < ANSWERS; i++) wire_send(&wires[LENGTHS], *(int *)user, "l", 1);
+    return NULL;
+}
+
+/* Each thread's messages come in its own order, and none inside of another. */
+static void between_threads(void) {
+    static char got[LONG];
+    pthread_t speaker, asker;
+    ahoy_server server = begin(&wires[LENGTHS]);
+    int fd = join(server, 0);
+    latch_wait(&seen.opened, 1);
+    ahoy_conn conn = tally_conn(&seen);
+    CHECK(!pthread_create(&speaker, NULL, speak, &conn));
+    CHECK(!pthread_create(&asker, NULL, want, &fd));
+    uint32_t words = 0, answers = 0;
+    while (words < WORDS || answers < ANSWERS) {
+        unsigned char head[4];
+        recv_exact(fd, head, sizeof head);
+        size_t len = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+        CHECK(len == sizeof words || len == LONG);
+        recv_exact(fd, got, len);
+        if (len == LONG) answers++, CHECK(!memcmp(got, answer, LONG));
+        else CHECK(!memcmp(got, &words, sizeof words)), words++;
+    }
+    CHECK(!pthread_join(speaker, NULL) && !pthread_join(asker, NULL));
+    CHECK_EQ(words, WORDS);
+    CHECK_EQ(answers, ANSWERS);
     close(fd);
     ahoy_server_free(server);
 }
@@ -216,6 +263,7 @@ static void everything(int32_t driver) {
     for (int i = 0; i < WIRES; i++) arrives(&wires[i]);
     fails();
     several();
+    between_threads();
     another_socket();
 }
 
